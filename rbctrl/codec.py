@@ -1,0 +1,37 @@
+"""Codecs: between images and the space a prior lives in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class Codec(nn.Module, ABC):
+    """Images [B, C, H, W] in [-1, 1] to and from the states [B, ...] of a prior."""
+
+    @abstractmethod
+    def encode(self, image: Tensor) -> Tensor:
+        """Deterministic; differentiable."""
+
+    @abstractmethod
+    def decode(self, x0: Tensor) -> Tensor:
+        """Differentiable: this is the image that costs see."""
+
+    def render(self, x0: Tensor) -> Tensor:
+        """The final image; may be slower and better than `decode`."""
+        return self.decode(x0)
+
+    def state_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of one state for an image shape [C, H, W]."""
+        return image_shape
+
+
+class Identity(Codec):
+    """The prior lives in pixel space."""
+
+    def encode(self, image: Tensor) -> Tensor:
+        return image
+
+    def decode(self, x0: Tensor) -> Tensor:
+        return x0

@@ -1,0 +1,86 @@
+"""`rbctrl check operator=my_lab.fog.Fog ...`: the shared test suites of rbctrl.testing on parts of your own.
+
+Checked are the groups named on the command line. A value with a dot is the dotted path of a class; its arguments
+follow as `operator.size=64`. `--shape=3,64,64` sets the shape of the test images.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from rbctrl.commands.errors import report_error
+from rbctrl.commands.run import compose
+
+CHECKED = ("operator", "cost", "controller", "prior")
+
+
+def run(args: list[str]) -> int:
+    """Checks each named node and goes on after a failure.
+
+    Returns:
+        The exit status: 1 if a check failed.
+
+    Raises:
+        ValueError: no word names a group that can be checked, or the shape cannot be read.
+    """
+    words, settings = _settings(args)
+    named = [group for group in CHECKED if any(re.match(rf"\+*{group}[.=@]", word) for word in words)]
+    if not named:
+        raise ValueError(f"nothing to check: name at least one of {', '.join(f'{group}=...' for group in CHECKED)}")
+    cfg = compose(expand(words))
+    return 0 if all([_passes(group, cfg, settings) for group in named]) else 1
+
+
+def _settings(args: Sequence[str]) -> tuple[list[str], dict[str, tuple[int, ...]]]:
+    words = [word for word in args if not word.startswith("-")]
+    settings: dict[str, tuple[int, ...]] = {}
+    for flag in args:
+        if re.fullmatch(r"--shape=\d+(,\d+)*", flag):
+            settings["shape"] = tuple(map(int, flag.partition("=")[2].split(",")))
+        elif flag.startswith("-"):
+            raise ValueError(f"rbctrl check takes --shape=C,H,W and key=value, got {flag!r}")
+    return words, settings
+
+
+def expand(words: Sequence[str]) -> list[str]:
+    """Writes group=dotted.path, and the arguments behind it, as overrides that Hydra understands."""
+    classes = dict(match.groups() for word in words if (match := re.fullmatch(r"(\w+)=(\w+(?:\.\w+)+)", word)))
+    classes = {group: path for group, path in classes.items() if group in CHECKED}
+    expanded = []
+    for word in words:
+        key = word.partition("=")[0]
+        if key in classes:
+            expanded += [f"~{key}", f"+{key}._target_={classes[key]}"]
+        elif key.partition(".")[0] in classes:
+            expanded.append(f"++{word}")
+        else:
+            expanded.append(word)
+    return expanded
+
+
+def _passes(group: str, cfg: DictConfig, settings: Mapping[str, tuple[int, ...]]) -> bool:
+    where = f"{group} {OmegaConf.select(cfg, f'{group}._target_', default='')}: "
+    try:
+        measured = _suite(group)(instantiate(cfg[group], _convert_="all"), **settings)
+    except AssertionError as failure:
+        print(f"rbctrl: {where}FAILED: {failure}", file=sys.stderr)
+        return False
+    except Exception as error:
+        report_error(error, where)
+        return False
+    print(f"{where}passed")
+    print("\n".join(f"  {check:<20} largest relative error {value:.1e}" for check, value in measured or ()))
+    return True
+
+
+def _suite(group: str) -> Callable[..., Sequence[tuple[str, float]] | None]:
+    suite = getattr(import_module("rbctrl.testing"), f"check_{group}", None)
+    if suite is None:
+        raise ValueError(f"rbctrl.testing has no check_{group} in this version")
+    return suite

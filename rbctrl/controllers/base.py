@@ -1,0 +1,124 @@
+"""The contract of a controller, and the few tools most of them are made of."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rbctrl.codec import Identity
+from rbctrl.costs import Cost
+from rbctrl.observation import Objective, Observation
+from rbctrl.operators.base import LinearOperator, Operator
+from rbctrl.priors.base import Estimate, Prior
+from rbctrl.process import ReverseProcess, Step
+from rbctrl.rng import ImageRNG
+
+State = dict[str, Tensor]  # what changes during a run; every tensor is [B, ...]
+Eps = Literal["frozen", "recomputed"]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """All that a controller sees of one batch."""
+
+    process: ReverseProcess
+    objective: Objective
+    rng: ImageRNG
+
+    @property
+    def obs(self) -> Observation:
+        """The measurement."""
+        return self.objective.obs
+
+    def push(self, est: Estimate, i: int, u: Tensor | float = 0.0) -> Step:
+        """The free step, displaced by u. Where it lands on sigma = 0 its mean is the image."""
+        free = self.process.mean(est, i)
+        mean = free + u
+        belief = est if self.process.sigma[i + 1] > 0 else Estimate(mean, est.eps_hat)
+        return Step(belief, mean, self.process.noise(i), free)
+
+    def replace_x0(self, est: Estimate, i: int, x0: Tensor, eps: Eps) -> Step:
+        """The step of an estimate whose x0_hat became x0, while eps_hat stays or follows from x_t."""
+        free = self.process.mean(est, i)
+        moved = x0 - est.x0_hat
+        mean = free.add(moved, alpha=self.process.gain(i, eps))
+        eps_hat = est.eps_hat
+        if eps == "recomputed":
+            eps_hat = eps_hat.add(moved, alpha=-self.process.alpha[i] / self.process.sigma[i])
+        return Step(Estimate(x0, eps_hat), mean, self.process.noise(i), free)
+
+    def take(self, rows: Tensor) -> Run:
+        """The given rows only."""
+        return replace(self, objective=self.objective.take(rows), rng=self.rng.take(rows))
+
+
+class Controller(ABC):
+    """Frozen configuration of a method; whatever changes during a run is `State`."""
+
+    def check(self, prior: Prior, operator: Operator, cost: Cost) -> str | None:
+        """Why this combination cannot work, in one sentence; None if it can. Asked before weights are loaded."""
+        return None
+
+    def start(self, run: Run) -> tuple[Tensor, State]:
+        """x_T and the first state."""
+        return run.process.init(run.rng), {}
+
+    @abstractmethod
+    def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
+        """Step i of the process from x_t, and the state for step i + 1."""
+
+
+def linearize(process: ReverseProcess, x_t: Tensor, i: int) -> tuple[Estimate, Callable[..., Tensor]]:
+    """The estimate at x_t and v -> (d x0_hat / d x_t)^T v: one forward, as many pullbacks as are kept."""
+    with torch.enable_grad():
+        x = x_t.detach().requires_grad_()
+        est = process.estimate(x, i)
+
+    def pull(v: Tensor, keep: bool = False) -> Tensor:
+        return torch.autograd.grad(est.x0_hat, x, v, retain_graph=keep)[0]
+
+    return Estimate(est.x0_hat.detach(), est.eps_hat.detach()), pull
+
+
+def gradient(value: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Of value(x) [B] with respect to x [B, ...], row by row."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(value(x).sum(), x)[0]
+
+
+def adam_step(x: Tensor, grad: Tensor, m: Tensor, v: Tensor, k: int, lr: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Step k = 1, 2, ... of Adam (betas .9, .999, eps 1e-8) without hidden state, so that rows can be taken and frozen."""
+    m = 0.9 * m + 0.1 * grad
+    v = 0.999 * v + 0.001 * grad.square()
+    return x - lr * (m / (1 - 0.9**k)) / ((v / (1 - 0.999**k)).sqrt() + 1e-8), m, v
+
+
+def adam(value: Callable[[Tensor], Tensor], x: Tensor, n_steps: int, lr: float) -> Tensor:
+    """n_steps of Adam on value [B] from x, each row on its own."""
+    m = v = torch.zeros_like(x)
+    for k in range(1, n_steps + 1):
+        x, m, v = adam_step(x, gradient(value, x), m, v, k, lr)
+    return x
+
+
+def needs_pixels(prior: Prior, name: str) -> str | None:
+    """The reason if the prior is latent."""
+    if isinstance(prior.codec, Identity):
+        return None
+    return f"{name} solves for an image, so it needs a pixel-space prior; use rb_modulation or dps on a latent one"
+
+
+def needs_linear(operator: Operator, name: str) -> str | None:
+    """The reason if the operator has no adjoint and pseudo-inverse."""
+    if isinstance(operator, LinearOperator):
+        return None
+    return (
+        f"{name} needs a linear operator with a pseudo-inverse, and {type(operator).__name__} is not one; "
+        "dps and rb_modulation take any differentiable operator"
+    )

@@ -1,0 +1,34 @@
+"""The pseudo-inverse: A^+ y, the shortest image that fits y best.
+
+A mask gives y with its holes at 0 (mid-grey), a downsampler the smallest image with these means, a blur its noise
+amplified by every frequency it nearly removed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from rbctrl.controllers.base import needs_linear, needs_pixels
+from rbctrl.controllers.classical.base import Classical
+from rbctrl.costs import Cost
+from rbctrl.observation import Observation
+from rbctrl.operators.base import Operator
+from rbctrl.priors.base import Prior
+
+
+@dataclass(frozen=True)
+class Pinv(Classical):
+    """The pseudo-inverse image A^+ y of any linear operator: what every method has to beat.
+
+    No parameters. The energy is undefined.
+    """
+
+    def check(self, prior: Prior, operator: Operator, cost: Cost) -> str | None:
+        """Needs pixels and a linear operator."""
+        return needs_pixels(prior, "the pseudo-inverse") or needs_linear(operator, "the pseudo-inverse")
+
+    def reconstruct(self, obs: Observation, shape: tuple[int, ...]) -> Tensor:
+        """A^+ y."""
+        return obs.operator.pinv(obs.y)

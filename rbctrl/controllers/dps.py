@@ -1,0 +1,43 @@
+"""DPS: one gradient step of the cost at the denoised image, pulled back through the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from rbctrl.controllers.base import Controller, Run, State, gradient, linearize
+from rbctrl.process import Step
+
+
+@dataclass(frozen=True)
+class DPS(Controller):
+    """Chung et al., Diffusion Posterior Sampling, ICLR 2023, Algorithm 1. https://arxiv.org/abs/2209.14687.
+
+        u = -zeta grad_{x_t} |y - A x0_hat(x_t)|          ("released", with cost = residual_norm)
+        u = -2 zeta grad_{x_t} |y - A x0_hat(x_t)|        ("paper")
+
+    The paper writes zeta_t grad |r|^2 with zeta_t = zeta / |r| (appendix D.1), which is twice the step of the released
+    code. The norm is per image; the released code takes it over the whole batch, so that images influence each other.
+    It also clips x0_hat to [-1, 1] (`prior.clip`) and uses the learned variance of its network, which is not done here.
+
+    The step size is that of the sampler it was tuned for (DDPM, 1000 steps): tune zeta with the number of steps. The energy
+    is exact for eta > 0.
+
+    Args:
+        zeta: step size, in units of the image per unit gradient.
+        rule: which of the two steps.
+    """
+
+    zeta: float = 0.3
+    rule: Literal["released", "paper"] = "released"
+
+    def __post_init__(self) -> None:
+        if self.rule not in ("released", "paper"):
+            raise ValueError(f"rule is 'released' or 'paper', got {self.rule!r}")
+
+    def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
+        step_size = self.zeta if self.rule == "released" else 2 * self.zeta
+        est, pull = linearize(run.process, x_t, i)
+        return run.push(est, i, -step_size * pull(gradient(run.objective, est.x0_hat))), state

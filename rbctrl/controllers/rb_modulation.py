@@ -1,0 +1,91 @@
+"""RB-Modulation, Algorithm 2: a proximal control on x0_hat. The network is never differentiated.
+
+    x0* ~ argmin_x0 cost(decode(x0)) + weight |x0 - x0_hat|^2,     u = gain (x0* - x0_hat)
+
+Released code and paper differ (Adam against plain descent, weight of the proximal term, frozen or recomputed eps_hat); each
+difference is a parameter here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from rbctrl.controllers.base import Controller, Eps, Run, State, adam, needs_linear, needs_pixels
+from rbctrl.costs import Cost
+from rbctrl.operators.base import Operator
+from rbctrl.priors.base import Prior
+from rbctrl.process import Step
+
+
+def _check_eps(eps: str) -> None:
+    if eps not in ("frozen", "recomputed"):
+        raise ValueError(f"eps is 'frozen' or 'recomputed', got {eps!r}")
+
+
+@dataclass(frozen=True)
+class RBModulation(Controller):
+    """Rout et al., RB-Modulation, ICLR 2025, Algorithm 2, as released: a few Adam steps. https://arxiv.org/abs/2405.17401.
+
+    Adam is scale-free: its first step moves every coordinate by the learning rate, whatever the cost, and the learning rate
+    decays as lr (1 - i / n). The energy is exact for eta > 0.
+
+    Args:
+        inner_steps: M, Adam steps per denoising step; the optimiser is fresh in each.
+        lr: Adam's learning rate before decay, in units of the state.
+        prox_weight: of the mean square of x0 - x0_hat (the released code's `lam_txt_alignment`; 0 by default there).
+        eps: "frozen" keeps eps_hat (released code), "recomputed" lets it follow from x_t and x0* (a reading of the paper's
+            DDIM(x0*, x_t)); the second is a much weaker control at the same settings.
+    """
+
+    inner_steps: int = 3
+    lr: float = 0.1
+    prox_weight: float = 0.0
+    eps: Eps = "frozen"
+
+    def __post_init__(self) -> None:
+        _check_eps(self.eps)
+
+    def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
+        est = run.process.estimate(x_t, i)
+
+        def value(x0: Tensor) -> Tensor:
+            return run.objective(x0) + self.prox_weight * (x0 - est.x0_hat).flatten(1).square().mean(1)
+
+        x0 = adam(value, est.x0_hat, self.inner_steps, self.lr * (1 - i / run.process.n_steps))
+        return run.replace_x0(est, i, x0, self.eps), state
+
+
+@dataclass(frozen=True)
+class RBModulationProx(Controller):
+    """Algorithm 2 solved in closed form, for a linear operator and a quadratic cost.
+
+        x0* = argmin |x0 - x0_hat|^2 + g |y - A x0|^2,   g = strength r_t^2 / sigma_y^2,   r_t^2 = sigma_t^2 / (alpha_t^2 + sigma_t^2)
+
+    This is E[x_0 | x_t, y] where Cov[x_0 | x_t] = strength r_t^2 I. The energy is exact for eta > 0.
+
+    Args:
+        strength: of the measurement against x0_hat.
+        eps: as in `RBModulation`.
+        sigma_floor: sigma_y is not taken below this, on [-1, 1]; with less the control fits the noise of the network.
+    """
+
+    strength: float = 1.0
+    eps: Eps = "frozen"
+    sigma_floor: float = 0.02
+
+    def __post_init__(self) -> None:
+        _check_eps(self.eps)
+        if self.strength <= 0:
+            raise ValueError(f"strength must be positive, got {self.strength}: controller=none has no control")
+
+    def check(self, prior: Prior, operator: Operator, cost: Cost) -> str | None:
+        return needs_linear(operator, "rb_modulation_prox") or needs_pixels(prior, "rb_modulation_prox")
+
+    def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
+        process, obs = run.process, run.obs
+        est = process.estimate(x_t, i)
+        spread = process.sigma[i] ** 2 / (process.alpha[i] ** 2 + process.sigma[i] ** 2)
+        rho = max(obs.sigma_y, self.sigma_floor) ** 2 / (self.strength * spread)
+        return run.replace_x0(est, i, obs.operator.prox(est.x0_hat, obs.y, rho), self.eps), state

@@ -1,0 +1,43 @@
+"""Control during a part of the steps only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from rbctrl.controllers.base import Controller, Run, State
+from rbctrl.controllers.none import NoControl
+from rbctrl.costs import Cost
+from rbctrl.operators.base import Operator
+from rbctrl.priors.base import Prior
+from rbctrl.process import Step
+
+
+@dataclass(frozen=True)
+class Window(Controller):
+    """`controller` on the steps i with begin <= i / n_steps < end, no control outside.
+
+    Args:
+        controller: the method inside the window.
+        begin: share of the steps after which control sets in.
+        end: share of the steps after which it ends.
+    """
+
+    controller: Controller
+    begin: float = 0.0
+    end: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.begin < self.end <= 1:
+            raise ValueError(f"a window needs 0 <= begin < end <= 1, got {self.begin} and {self.end}")
+
+    def check(self, prior: Prior, operator: Operator, cost: Cost) -> str | None:
+        return self.controller.check(prior, operator, cost)
+
+    def start(self, run: Run) -> tuple[Tensor, State]:
+        return self.controller.start(run)
+
+    def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
+        inside = self.begin <= i / run.process.n_steps < self.end
+        return (self.controller if inside else NoControl())(run, x_t, i, state)

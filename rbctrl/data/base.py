@@ -1,0 +1,119 @@
+"""Items, and how they become batches.
+
+A row of a batch is (item, sample). Rows are item-major: all samples of the first item, then those of the second. Which
+rows share a batch changes no result, since noise is a function of the row (`rbctrl.rng`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One image, or one measurement.
+
+    Args:
+        name: relative file name or another lasting name, never a position: masks and noise follow from it.
+        image: the truth [C, H, W] in [-1, 1], fp32; None: unknown.
+        y: a measurement that exists, usually [C, h, w]; None: `image` is measured.
+
+    Raises:
+        ValueError: there is neither an image nor a y, or the image is not [C, H, W].
+    """
+
+    name: str
+    image: Tensor | None
+    y: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.image is None and self.y is None:
+            raise ValueError(f"item {self.name!r} has neither an image nor a measurement y: give one of them")
+        if self.image is not None and self.image.ndim != 3:
+            raise ValueError(f"the image of item {self.name!r} has shape {list(self.image.shape)}, expected [C, H, W]")
+
+    @property
+    def shapes(self) -> tuple[torch.Size | None, torch.Size | None]:
+        """Shapes of image and y: items of one batch agree in both."""
+        return tuple(None if part is None else part.shape for part in (self.image, self.y))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Rows that run together.
+
+    Args:
+        rows: (item, sample) of each row, item-major.
+        image: [B, C, H, W] in [-1, 1]; None: unknown.
+        y: [B, ...]; None: `image` is measured.
+    """
+
+    rows: tuple[tuple[str, int], ...]
+    image: Tensor | None
+    y: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class Data(ABC):
+    """A sequence of items.
+
+    Attributes:
+        skipped: one sentence per item that could not be read in the latest pass; filled while iterating.
+    """
+
+    def __init__(self) -> None:
+        self.skipped: list[str] = []
+
+    @abstractmethod
+    def items(self) -> Iterator[Item]:
+        """The items, in an order that does not change from pass to pass."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of items, those included that will turn out unreadable."""
+
+    def batches(self, batch_size: int, n_samples: int) -> Iterator[Batch]:
+        """Batches of at most `batch_size` rows, `n_samples` rows per item; a change of shape starts a new batch.
+
+        Raises:
+            ValueError: batch_size or n_samples is below 1.
+        """
+        for name, value in {"batch_size": batch_size, "n_samples": n_samples}.items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}, but has to be at least 1")
+        return self._batches(batch_size, n_samples)
+
+    def _batches(self, batch_size: int, n_samples: int) -> Iterator[Batch]:
+        waiting: list[tuple[Item, int]] = []
+        for item in self.items():
+            if waiting and waiting[0][0].shapes != item.shapes:
+                yield _stack(waiting)
+                waiting = []
+            for sample in range(n_samples):
+                waiting.append((item, sample))
+                if len(waiting) == batch_size:
+                    yield _stack(waiting)
+                    waiting = []
+        if waiting:
+            yield _stack(waiting)
+
+
+def check_positive(name: str, value: int | None) -> None:
+    """Raises ValueError unless the setting data.`name` is None or a whole number above 0."""
+    if value is not None and (not isinstance(value, int) or value < 1):
+        raise ValueError(f"data.{name} is {value!r}, but has to be a positive whole number")
+
+
+def _stack(waiting: list[tuple[Item, int]]) -> Batch:
+    first = waiting[0][0]
+    rows = tuple((item.name, sample) for item, sample in waiting)
+    image = None if first.image is None else torch.stack([item.image for item, _ in waiting])  # type: ignore[misc]
+    y = None if first.y is None else torch.stack([item.y for item, _ in waiting])  # type: ignore[misc]
+    return Batch(rows, image, y)

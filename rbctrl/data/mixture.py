@@ -1,0 +1,33 @@
+"""Draws from a mixture as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rbctrl.data.base import Data, Item
+from rbctrl.priors.mixture import GaussianMixture
+from rbctrl.rng import ImageRNG
+
+
+class MixtureSamples(Data):
+    """x_0 ~ the mixture; item k depends on its name and the seed alone.
+
+    Args:
+        prior: the mixture.
+        n: number of items.
+        seed: of the draws.
+    """
+
+    def __init__(self, prior: GaussianMixture, n: int, seed: int = 0) -> None:
+        super().__init__()
+        if n < 1:
+            raise ValueError(f"data.n is at least 1, got {n}")
+        self.prior, self.n, self.seed = prior, n, seed
+
+    def __len__(self) -> int:
+        return self.n
+
+    def items(self) -> Iterator[Item]:
+        for k in range(self.n):
+            name = f"draw/{k:04d}"
+            yield Item(name, self.prior.sample(ImageRNG(self.seed, ((name, 0),)))[0])

@@ -1,0 +1,219 @@
+"""One cell: data, measurement, controller, prior and metrics, from a config to rows and pictures.
+
+The config is one constructor call; `Experiment.run` is the data flow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from rbctrl.controllers.base import Controller
+from rbctrl.costs import Cost
+from rbctrl.data.base import Batch, Data
+from rbctrl.metrics import Metric
+from rbctrl.noise import Noise
+from rbctrl.operators.base import Operator
+from rbctrl.posterior_mean import ItemSamples
+from rbctrl.priors.base import Prior
+from rbctrl.results import ResultStore, RowLogger, versions
+from rbctrl.solver import Sampler, Solution, Solver, pick_device, pick_dtype
+
+log = logging.getLogger(__name__)
+
+DETERMINING = ("prior", "operator", "noise", "cost", "sampler", "controller", "dtype")
+
+
+class Progress(Protocol):
+    """What a progress bar has to offer (tqdm does)."""
+
+    def update(self, n: int) -> object:
+        """n more done."""
+
+    def close(self) -> object:
+        """No more to come."""
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """Everything one cell needs. Fields are the groups of `conf/`.
+
+    Args:
+        data: images, or measurements without truth.
+        operator: A.
+        noise: added to A(x), on [-1, 1].
+        cost: what controllers descend.
+        sampler: (prior, shape=...) to the reverse process.
+        controller: the method.
+        metrics: by name; the mean of the first is what a run returns.
+        prior: the diffusion prior.
+        logger: besides rows.csv.
+        study: names the results.
+        seed: of all noise, masks and kernels.
+        n_samples: posterior samples per image.
+        batch_size: rows at a time; changes no result.
+        device: auto, cpu, cuda, cuda:1 ...
+        dtype: of states, float32 or float64.
+
+    Raises:
+        ValueError: a number out of range, or a combination that cannot work, before weights are loaded.
+    """
+
+    data: Data
+    operator: Operator
+    noise: Noise
+    cost: Cost
+    sampler: Sampler
+    controller: Controller
+    metrics: Mapping[str, Metric]
+    prior: Prior
+    logger: Sequence[RowLogger] = ()
+    study: str = "default"
+    seed: int = 0
+    n_samples: int = 1
+    batch_size: int = 8
+    device: str = "auto"
+    dtype: str = "float32"
+    problems: list[str] = field(default_factory=list)
+    solver: Solver = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("n_samples", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
+        solver = Solver(
+            self.prior,
+            self.operator,
+            self.noise,
+            self.cost,
+            self.sampler,
+            self.controller,
+            pick_device(self.device),
+            pick_dtype(self.dtype),
+        )
+        solver.check()
+        object.__setattr__(self, "solver", solver)
+
+    def run(
+        self, out_dir: Path, record: Mapping[str, object], progress: Callable[[int], Progress] | None = None
+    ) -> float:
+        """Computes all rows; returns the mean of the first metric over the images.
+
+        Args:
+            out_dir: rows.csv, images, config.yaml and versions.json go here.
+            record: {"choices", "overrides", "config"}: how this cell was composed.
+            progress: makes a bar of so many rows; None shows nothing.
+        """
+        self.solver.load()
+        store = ResultStore(out_dir, self.logger)
+        weights = self.prior.fingerprint()
+        store.save_config(
+            {**record, "cell": cell_key(record, weights), "weights": weights, "noise": self.noise.describe()}, versions()
+        )
+        bar, scores, samples = None, [], None
+        batches = self.data.batches(self.batch_size, self.n_samples)
+        for batch, solution in (solved for whole in batches for solved in self._solve(whole)):
+            if bar is None and progress is not None:
+                bar = progress(len(self.data) * self.n_samples)
+            store.write(self._rows(batch, solution))
+            for k, (item, sample) in enumerate(batch.rows):
+                if samples is None or samples.item != item:
+                    samples = ItemSamples(item)
+                    self._save_inputs(store, item, batch, solution, k)
+                samples.add(sample, solution, k, None if batch.image is None else batch.image[k])
+                store.save_image(item, sample, "image", solution.image[k])
+                if samples.count == self.n_samples:
+                    scores.append(self._finish(store, samples))
+            if bar is not None:
+                bar.update(len(batch.rows))
+        if bar is not None:
+            bar.close()
+        store.close()
+        self.problems.extend(self.data.skipped)
+        finite = [score for score in scores if score == score]
+        return sum(finite) / len(finite) if finite else float("nan")
+
+    def _solve(self, batch: Batch) -> Iterator[tuple[Batch, Solution]]:
+        """Solves a batch; where the GPU's memory does not hold it, its halves."""
+        try:
+            solution = self.solver.solve(batch, self.seed)
+        except torch.cuda.OutOfMemoryError as error:
+            if len(batch.rows) == 1:
+                raise ValueError("a single image does not fit into the GPU's memory: use smaller images") from error
+            log.warning("batch_size=%d does not fit into the GPU's memory: halving it", len(batch.rows))
+            middle = len(batch.rows) // 2
+            for part in (slice(0, middle), slice(middle, None)):
+                yield from self._solve(_part(batch, part))
+            return
+        for (item, sample), alive in zip(batch.rows, solution.result.alive.tolist()):
+            if not alive:
+                self.problems.append(
+                    f"{item} (sample {sample}) became non-finite and is reported with alive = False: "
+                    "lower the controller's step size or take more steps"
+                )
+        yield batch, solution
+
+    def _rows(self, batch: Batch, solution: Solution) -> list[dict[str, object]]:
+        columns = self._scores(solution.image, batch.image, solution) | {
+            "final_cost": solution.final_cost,
+            "control_energy": solution.result.control_energy,
+        }
+        shared = solution.spent() | {"batch_size": len(batch.rows)}
+        return [
+            {"item": item, "sample": sample, "seed": self.seed, "alive": bool(solution.result.alive[k])}
+            | {name: float(values[k]) for name, values in columns.items()}
+            | shared
+            for k, (item, sample) in enumerate(batch.rows)
+        ]
+
+    def _scores(self, image: Tensor, truth: Tensor | None, solution: Solution) -> dict[str, Tensor]:
+        if truth is not None:
+            truth = truth.to(image)
+        return {name: metric(image, truth, solution.obs) for name, metric in self.metrics.items()}
+
+    def _save_inputs(self, store: ResultStore, item: str, batch: Batch, solution: Solution, k: int) -> None:
+        if batch.image is not None:
+            store.save_image(item, 0, "truth", batch.image[k])
+        y = solution.obs.y[k]
+        if y.ndim == 3 and y.shape[0] in (1, 3):
+            observed = solution.obs.operator.take(torch.tensor([k])).observed
+            store.save_image(item, 0, "measurement", y if observed is None else y * observed[0])
+
+    def _finish(self, store: ResultStore, samples: ItemSamples) -> float:
+        """Scores an item whose samples are complete; writes the row of their mean where there are several."""
+        first = next(iter(self.metrics))
+        mean, sd = samples.mean_sd()
+        truth = None if samples.truth is None else samples.truth[None].to(mean)
+        scores = {name: float(metric(mean[None], truth, samples.obs)[0]) for name, metric in self.metrics.items()}
+        if self.n_samples > 1:
+            store.save_image(samples.item, "mean", "mean", mean)
+            store.save_image(samples.item, "mean", "sd", sd.mean(0, keepdim=True) * 4 - 1)
+            with torch.no_grad():
+                scores["final_cost"] = float(self.cost(mean[None], samples.obs)[0])
+            row = {"item": samples.item, "sample": "mean", "seed": self.seed, "alive": samples.alive}
+            store.write([row | scores | samples.totals])
+        return scores[first]
+
+
+def _part(batch: Batch, part: slice) -> Batch:
+    image, y = (None if v is None else v[part] for v in (batch.image, batch.y))
+    return Batch(batch.rows[part], image, y)
+
+
+def cell_key(record: Mapping[str, object], weights: str) -> str:
+    """Identifies what determines a row besides its item, sample and seed: config of the determining groups, and weights.
+
+    Metrics, device, batch size and number of images are not in it.
+    """
+    config = record.get("config") or {}
+    determining = {name: config.get(name) for name in DETERMINING}
+    text = json.dumps([determining, weights], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,98 @@
+"""Time grids: the n + 1 descending times t_0 > t_1 > ... > t_n of a sampler.
+
+A grid that ends at t = 0 ends on the image. Truth tables use `LogSNR`, which ends at sigma > 0: there the control energy
+of the last step is finite, and the chain approaches its SDE uniformly.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rbctrl.schedules import NoiseSchedule
+
+
+class TimeGrid(ABC):
+    """How the steps are spread over [0, 1]."""
+
+    @abstractmethod
+    def times(self, schedule: NoiseSchedule, n_steps: int) -> Tensor:
+        """[n_steps + 1] times, fp64, descending."""
+
+
+def _linspace(first: float, last: float, n_steps: int) -> Tensor:
+    return torch.linspace(first, last, n_steps + 1, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Uniform(TimeGrid):
+    """Equal steps in t, moved towards noise by `shift`: t -> shift t / (1 + (shift - 1) t) (Esser et al., ICML 2024, eq. 23)."""
+
+    t_start: float = 1.0
+    t_end: float = 0.0
+    shift: float = 1.0
+
+    def times(self, schedule: NoiseSchedule, n_steps: int) -> Tensor:
+        t = _linspace(self.t_start, self.t_end, n_steps)
+        return self.shift * t / (1 + (self.shift - 1) * t)
+
+
+@dataclass(frozen=True)
+class Quadratic(TimeGrid):
+    """Steps that shrink towards the image: t = t_start (1 - i/n)^2 (Song et al., DDIM, ICLR 2021, appendix D.2)."""
+
+    t_start: float = 1.0
+
+    def times(self, schedule: NoiseSchedule, n_steps: int) -> Tensor:
+        return self.t_start * _linspace(1.0, 0.0, n_steps).square()
+
+
+@dataclass(frozen=True)
+class PolyRho(TimeGrid):
+    """Equal steps in (sigma / alpha)^(1 / rho), then one step to 0 (Karras et al., NeurIPS 2022, eq. 5)."""
+
+    sigma_max: float = 80.0
+    sigma_min: float = 0.02
+    rho: float = 7.0
+
+    def times(self, schedule: NoiseSchedule, n_steps: int) -> Tensor:
+        if n_steps < 2:
+            raise ValueError(f"grid poly_rho needs n_steps >= 2, got {n_steps}")
+        roots = _linspace(self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho), n_steps - 1)
+        t = schedule.time(-2 * self.rho * roots.log())
+        return torch.cat([t, torch.zeros(1, dtype=torch.float64)])
+
+
+@dataclass(frozen=True)
+class LogSNR(TimeGrid):
+    """Equal steps in log-SNR: the grid of truth tables. `start` is noisy, `end` is clean."""
+
+    start: float = -4.0
+    end: float = 12.0
+
+    def times(self, schedule: NoiseSchedule, n_steps: int) -> Tensor:
+        return schedule.time(_linspace(self.start, self.end, n_steps))
+
+
+def check_times(times: Tensor) -> Tensor:
+    """The times, if a sampler can run them.
+
+    Raises:
+        ValueError: fewer than two times, a time outside [0, 1], or two equal times in a row.
+    """
+    if times.ndim != 1 or len(times) < 2:
+        raise ValueError(f"a time grid has at least two times (n_steps >= 1), got {len(times)}")
+    if not ((times >= 0) & (times <= 1 + 1e-12)).all():
+        raise ValueError(
+            f"times must lie in [0, 1], got {float(times.min()):.4g} to {float(times.max()):.4g}: "
+            "the grid leaves the range of the schedule"
+        )
+    if (times.diff() == 0).any():
+        raise ValueError("two times of the grid are equal: take fewer steps or another grid")
+    if not math.isfinite(float(times.sum())):
+        raise ValueError("the time grid holds a number that is not finite")
+    return times

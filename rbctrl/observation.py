@@ -1,0 +1,99 @@
+"""The measurement of a batch, and the objective a controller descends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from rbctrl.codec import Codec, Identity
+from rbctrl.noise import Noise
+from rbctrl.operators.base import Operator
+from rbctrl.rng import ImageRNG
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """y = A(x) + noise for one batch; entries that `operator.observed` leaves out are 0 in y and count nowhere.
+
+    Args:
+        y: [B, ...] in [-1, 1].
+        operator: drawn for this batch.
+        noise: how y came about.
+    """
+
+    y: Tensor
+    operator: Operator
+    noise: Noise
+
+    @property
+    def sigma_y(self) -> float:
+        """Standard deviation of the noise on [-1, 1]."""
+        return self.noise.sigma_y
+
+    @property
+    def n_measured(self) -> Tensor:
+        """Number of measured entries of each row, [B]."""
+        count = self._masked(torch.ones_like(self.y))
+        return count.flatten(1).sum(1)
+
+    def residual(self, image: Tensor) -> Tensor:
+        """y - A(image), [B, ...]; 0 where nothing was measured."""
+        return self.y - self.operator(image)
+
+    def nll(self, image: Tensor) -> Tensor:
+        """-log p(y | image), normalised, [B]: what the price J scores, whatever cost the controller descends."""
+        return self._masked(self.noise.nll(self.y, self.operator(image))).flatten(1).sum(1)
+
+    def take(self, rows: Tensor) -> Observation:
+        """The given rows only."""
+        return replace(self, y=self.y[rows], operator=self.operator.take(rows))
+
+    def _masked(self, entries: Tensor) -> Tensor:
+        observed = self.operator.observed
+        return entries if observed is None else torch.where(observed > 0, entries, 0.0)
+
+
+def observe(operator: Operator, noise: Noise, image: Tensor, rng: ImageRNG) -> Observation:
+    """Measures images [B, C, H, W] in [-1, 1] with a drawn operator. All samples of one item share one measurement."""
+    return given(operator, noise, noise.add(operator(image), rng.of_items()))
+
+
+def given(operator: Operator, noise: Noise, y: Tensor) -> Observation:
+    """The observation of a y that exists; what the operator does not observe is set to 0."""
+    observed = operator.observed
+    return Observation(y if observed is None else torch.where(observed > 0, y, 0.0), operator, noise)
+
+
+@dataclass(eq=False)
+class Evaluations:
+    """How often the networks ran on a batch; every row takes part in every evaluation."""
+
+    nfe: int = 0
+    vjp: int = 0
+    decoder_vjp: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """x0_hat -> cost(decode(x0_hat), observation), [B]. Only here latents become images."""
+
+    cost: Callable[[Tensor, Observation], Tensor]
+    obs: Observation
+    codec: Codec = field(default_factory=Identity)
+    evaluations: Evaluations = field(default_factory=Evaluations)
+
+    def __call__(self, x0_hat: Tensor) -> Tensor:
+        if x0_hat.requires_grad and not isinstance(self.codec, Identity):
+            x0_hat = x0_hat.view_as(x0_hat)
+            x0_hat.register_hook(self._count)
+        return self.cost(self.codec.decode(x0_hat), self.obs)
+
+    def _count(self, _: Tensor) -> None:
+        self.evaluations.decoder_vjp += 1
+
+    def take(self, rows: Tensor) -> Objective:
+        """The given rows only."""
+        return replace(self, obs=self.obs.take(rows))

@@ -1,0 +1,9 @@
+"""Diffusion priors: x_t and t to E[x_0 | x_t]."""
+
+from rbctrl.priors.base import Estimate, ExactPrior, Prior
+from rbctrl.priors.empirical import Empirical
+from rbctrl.priors.mixture import GaussianMixture
+from rbctrl.priors.network import NetworkPrior
+from rbctrl.priors.photographs import photo
+
+__all__ = ["Empirical", "Estimate", "ExactPrior", "GaussianMixture", "NetworkPrior", "Prior", "photo"]

@@ -1,0 +1,74 @@
+"""What a diffusion prior has to offer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from rbctrl.codec import Codec, Identity
+from rbctrl.observation import Observation
+from rbctrl.rng import ImageRNG
+from rbctrl.schedules import NoiseSchedule
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """What a prior believes of x_t: x_t = alpha_t x0_hat + sigma_t eps_hat."""
+
+    x0_hat: Tensor
+    eps_hat: Tensor
+
+
+class Prior(nn.Module, ABC):
+    """A diffusion prior: x_t [B, *shape] and t to E[x_0 | x_t].
+
+    Attributes:
+        schedule: levels (alpha_t, sigma_t).
+        codec: between images and states.
+    """
+
+    schedule: NoiseSchedule
+    codec: Codec
+
+    def __init__(self, schedule: NoiseSchedule, codec: Codec | None = None) -> None:
+        super().__init__()
+        self.schedule, self.codec = schedule, Identity() if codec is None else codec
+
+    @abstractmethod
+    def predict(self, x_t: Tensor, t: Tensor) -> Estimate:
+        """The estimate at x_t [B, ...] and one time t (a scalar fp64 tensor on the host) for the whole batch."""
+
+    def load(self) -> None:
+        """Reads the weights, once, after everything that can be checked without them has been checked."""
+
+    def state_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of one x_t for an image shape [C, H, W].
+
+        Raises:
+            ValueError: the prior does not run at this size.
+        """
+        return self.codec.state_shape(image_shape)
+
+    def fingerprint(self) -> str:
+        """Identifies the weights, for the key of a result; empty where the configuration says it all."""
+        return ""
+
+
+@runtime_checkable
+class ExactPrior(Protocol):
+    """What a prior with a closed-form posterior knows besides `predict`; h_t(x_t) = p(y | x_t)."""
+
+    def predict_given(self, x_t: Tensor, t: Tensor, obs: Observation) -> Estimate:
+        """E[x_0 | x_t, y]."""
+
+    def variance_given(self, x_t: Tensor, t: Tensor, obs: Observation) -> Tensor:
+        """Var[x_0 | x_t, y] of each coordinate, like x_t."""
+
+    def log_likelihood(self, x_t: Tensor, t: Tensor, obs: Observation) -> Tensor:
+        """log h_t(x_t), [B]."""
+
+    def sample_marginal(self, t: Tensor, rng: ImageRNG, shape: tuple[int, ...]) -> Tensor:
+        """x_t ~ p_t, [B, *shape]."""

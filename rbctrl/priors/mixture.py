@@ -1,0 +1,165 @@
+"""Gaussian mixtures: the posterior, the h-function and the optimal control in closed form.
+
+x_0 ~ sum_k w_k N(m_k, C_k), x_t = alpha x_0 + sigma eps, y = A x_0 + sigma_y n with linear A. Given the component, x_0 is
+Gaussian with precision P_k = C_k^-1 + (alpha/sigma)^2 I + A^T A / sigma_y^2 and mean P_k^-1 h_k,
+
+    h_k = C_k^-1 m_k + (alpha / sigma^2) x_t + A^T y / sigma_y^2,
+
+and the log-weight of the component is, up to a constant, log w_k - (m_k^T C_k^-1 m_k + log|P_k C_k|) / 2 + h_k^T P_k^-1 h_k / 2.
+Without y the same formulas give E[x_0 | x_t].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rbctrl.noise import GaussianNoise
+from rbctrl.observation import Observation
+from rbctrl.priors.base import Estimate, Prior
+from rbctrl.rng import ImageRNG
+from rbctrl.schedules import NoiseSchedule
+
+
+class GaussianMixture(Prior):
+    """sum_k w_k N(m_k, C_k) over states of D numbers; an `ExactPrior` for linear operators and Gaussian noise.
+
+    Computed in fp64; the result has the dtype of x_t.
+
+    Args:
+        schedule: of the process.
+        weights: [K], positive; normalised here.
+        means: [K, D].
+        covariances: [K, D, D], symmetric positive definite.
+        shape: of one state, with D numbers; None is (D,). Operators see [B, *shape].
+    """
+
+    def __init__(
+        self,
+        schedule: NoiseSchedule,
+        weights: Tensor | Sequence[float],
+        means: Tensor | Sequence,
+        covariances: Tensor | Sequence,
+        shape: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(schedule)
+        weights, means, covariances = (torch.as_tensor(v, dtype=torch.float64) for v in (weights, means, covariances))
+        if means.ndim != 2 or weights.shape != means.shape[:1] or covariances.shape != (*means.shape, means.shape[1]):
+            raise ValueError(
+                "a mixture needs weights [K], means [K, D] and covariances [K, D, D], got "
+                f"{tuple(weights.shape)}, {tuple(means.shape)} and {tuple(covariances.shape)}"
+            )
+        if not (weights > 0).all():
+            raise ValueError(f"the weights of a mixture are positive, got {weights.tolist()}")
+        self.shape = (means.shape[1],) if shape is None else tuple(shape)
+        if math.prod(self.shape) != means.shape[1]:
+            raise ValueError(f"shape {self.shape} does not hold the {means.shape[1]} numbers of a mean")
+        factor, failed = torch.linalg.cholesky_ex(covariances)
+        if failed.any():
+            raise ValueError("the covariances of a mixture are symmetric and positive definite")
+        self.register_buffer("weights", weights / weights.sum())
+        self.register_buffer("means", means)
+        self.register_buffer("covariances", covariances)
+        self.register_buffer("factor", factor)
+        self.register_buffer("precisions", torch.linalg.inv(covariances))
+        self._matrix: tuple[Observation, Tensor] | None = None
+
+    def state_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+        if tuple(image_shape) != self.shape:
+            raise ValueError(f"this mixture lives on {self.shape}, got data of shape {tuple(image_shape)}")
+        return self.shape
+
+    def predict(self, x_t: Tensor, t: Tensor) -> Estimate:
+        return self._estimate(x_t, t, None)
+
+    def predict_given(self, x_t: Tensor, t: Tensor, obs: Observation) -> Estimate:
+        """E[x_0 | x_t, y]."""
+        return self._estimate(x_t, t, obs)
+
+    def variance_given(self, x_t: Tensor, t: Tensor, obs: Observation) -> Tensor:
+        """Var[x_0 | x_t, y] of each coordinate, [B, *shape]."""
+        logits, means, covariances = self._components(x_t, t, obs)
+        w = logits.softmax(1)[..., None]
+        second = means.square() + covariances.diagonal(dim1=-2, dim2=-1)
+        return ((w * second).sum(1) - (w * means).sum(1).square()).view_as(x_t).to(x_t.dtype)
+
+    def log_likelihood(self, x_t: Tensor, t: Tensor, obs: Observation) -> Tensor:
+        """log p(y | x_t), [B]."""
+        given, free = (self._components(x_t, t, o)[0].logsumexp(1) for o in (obs, None))
+        return given - free - obs.nll(torch.zeros_like(x_t))
+
+    def log_evidence(self, obs: Observation) -> Tensor:
+        """log p(y), [B]."""
+        matrix = self._operator_matrix(obs)  # [B or 1, m, D]
+        y = obs.y.flatten(1).double()
+        mean = torch.einsum("bmd,kd->bkm", matrix, self.means)
+        noise = obs.sigma_y**2 * torch.eye(y.shape[1], dtype=torch.float64, device=y.device)
+        covariance = torch.einsum("bmd,kde,bne->bkmn", matrix, self.covariances, matrix) + noise
+        normal = torch.distributions.MultivariateNormal(mean, covariance)
+        unmeasured = y.shape[1] - obs.n_measured  # such entries are 0 in y and in A: pure noise density at 0
+        constant = unmeasured * math.log(obs.sigma_y * math.sqrt(2 * math.pi))
+        return (self.weights.log() + normal.log_prob(y[:, None])).logsumexp(1) + constant
+
+    def posterior(self, obs: Observation) -> tuple[Tensor, Tensor, Tensor]:
+        """p(x_0 | y) as a mixture for each row: weights [B, K], means [B, K, D], covariances [B or 1, K, D, D]."""
+        logits, means, covariances = self._solve(obs.y, None, 0.0, 0.0, obs)
+        return logits.softmax(1), means, covariances
+
+    def sample_marginal(self, t: Tensor, rng: ImageRNG, shape: tuple[int, ...]) -> Tensor:
+        """x_t ~ p_t, [B, *shape]."""
+        alpha, sigma = (float(level) for level in self.schedule.levels(t))
+        return alpha * self.sample(rng) + sigma * rng.normal("init", self.shape)
+
+    def sample(self, rng: ImageRNG) -> Tensor:
+        """x_0 ~ p_0, [B, *shape]."""
+        pick = rng.uniform("component").double()
+        k = (pick[:, None] > self.weights.cumsum(0)[:-1]).sum(1)
+        white = rng.normal("x0", (self.means.shape[1],)).double()
+        x_0 = self.means[k] + (self.factor[k] @ white[..., None])[..., 0]
+        return x_0.view(-1, *self.shape).to(rng.dtype)
+
+    def _estimate(self, x_t: Tensor, t: Tensor, obs: Observation | None) -> Estimate:
+        alpha, sigma = (float(level) for level in self.schedule.levels(t))
+        logits, means, _ = self._components(x_t, t, obs)
+        x0_hat = (logits.softmax(1)[..., None] * means).sum(1).view_as(x_t)
+        return Estimate(x0_hat.to(x_t.dtype), ((x_t - alpha * x0_hat) / sigma).to(x_t.dtype))
+
+    def _components(self, x_t: Tensor, t: Tensor, obs: Observation | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-weights [B, K] up to a constant, means [B, K, D], covariances [B or 1, K, D, D] of x_0 given x_t (and y)."""
+        alpha, sigma = (float(level) for level in self.schedule.levels(t))
+        return self._solve(x_t, x_t.flatten(1).double(), alpha, sigma, obs)
+
+    def _solve(
+        self, like: Tensor, x: Tensor | None, alpha: float, sigma: float, obs: Observation | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        dim = self.means.shape[1]
+        precision = self.precisions[None]
+        natural = (self.precisions @ self.means[..., None])[..., 0]
+        h = natural.expand(len(like), -1, -1)
+        if x is not None:
+            precision = precision + (alpha / sigma) ** 2 * torch.eye(dim, dtype=torch.float64, device=like.device)
+            h = h + (alpha / sigma**2 * x)[:, None]
+        if obs is not None:
+            matrix = self._operator_matrix(obs) / obs.sigma_y
+            precision = precision + (matrix.mT @ matrix)[:, None]
+            h = h + torch.einsum("bmd,bm->bd", matrix.expand(len(like), -1, -1), obs.y.flatten(1).double() / obs.sigma_y)[:, None]
+        factor = torch.linalg.cholesky(precision)
+        means = torch.cholesky_solve(h[..., None], factor.expand(*h.shape, dim))[..., 0]
+        log_det = 2 * (factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) + self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1))
+        constant = self.weights.log() - (self.means * natural).sum(1) / 2 - log_det / 2
+        return constant + (h * means).sum(2) / 2, means, torch.cholesky_inverse(factor)
+
+    def _operator_matrix(self, obs: Observation) -> Tensor:
+        """A as a matrix, [B, m, D], or [1, m, D] where all rows share it; kept for the observation it was made for."""
+        if not isinstance(obs.noise, GaussianNoise):
+            raise ValueError(f"the posterior of a mixture is known for Gaussian noise, not {type(obs.noise).__name__}")
+        if self._matrix is None or self._matrix[0] is not obs:
+            basis = torch.eye(self.means.shape[1], dtype=obs.y.dtype, device=obs.y.device).view(-1, *self.shape)
+            shared = obs.operator.take(torch.zeros(1, dtype=torch.long)) is obs.operator
+            rows = range(1 if shared else len(obs.y))
+            matrices = [obs.operator.take(torch.full((len(basis),), k))(basis).flatten(1).T for k in rows]
+            self._matrix = (obs, torch.stack(matrices).double())
+        return self._matrix[1]

@@ -1,0 +1,178 @@
+"""Any denoising network as a prior: parameterisation, time input, schedule and value range are named, never guessed.
+
+The network lives at its own levels (a, s) and on its own value range. With r = (high - low) / 2 and c = (high + low) / 2,
+an image x_0 in [-1, 1] is r x_0 + c for the network, and
+
+    x_t / alpha_t = x_0 + (sigma_t / alpha_t) eps   gives   a (r x_t / alpha_t + c) = a (r x_0 + c) + s eps
+    where s / a = r sigma_t / alpha_t.
+
+So a network of one schedule runs in a process of any other: its time is the one at which it saw the same signal-to-noise
+ratio. Its output becomes x0_hat by (with x = a x_0 + s eps)
+
+    x0     out                          v     (a x - s out) / (a^2 + s^2),  out = a eps - s x_0
+    eps    (x - s out) / a              flow  (x - s out) / (a + s),        out = eps - x_0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from rbctrl.codec import Codec
+from rbctrl.priors.base import Estimate, Prior
+from rbctrl.schedules import DiscreteVP, NoiseSchedule
+
+Parameterization = Literal["x0", "eps", "v", "flow"]
+TimeInput = Literal["t", "index", "sigma", "log_sigma", "log_snr"]
+
+
+class NetworkPrior(Prior):
+    """A prior made of network(x [B, ...], time [B]) -> Tensor (or an object with `.sample`, as in diffusers).
+
+    Args:
+        network: the module, or a function that builds and fills it; the function is called by `load`.
+        parameterization: what the network puts out; see the module docstring for signs.
+        time_input: what it is told: t in [0, 1] of its schedule; the index 0..T-1 of its beta table, rounded; sigma / alpha;
+            log(sigma / alpha) / 4, as EDM's raw networks; log-SNR.
+        network_schedule: the schedule the network was trained with.
+        value_range: (low, high) of the images it was trained on.
+        schedule: the schedule of the process; None is the network's own.
+        codec: None for pixel space.
+        shape: of one state, where only one is possible; None for any.
+        stride: sides must be multiples of it.
+        learned_variance: the output has twice the channels and the second half is a variance, which is dropped.
+        clip: (low, high) that x0_hat is clipped to; eps_hat follows. DPS as released clips to (-1, 1).
+        memory_format: of the network's weights and input.
+        fingerprint: identifies the weights.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module | Callable[[], nn.Module],
+        *,
+        parameterization: Parameterization,
+        time_input: TimeInput,
+        network_schedule: NoiseSchedule,
+        value_range: tuple[float, float],
+        schedule: NoiseSchedule | None = None,
+        codec: Codec | None = None,
+        shape: tuple[int, ...] | None = None,
+        stride: int = 1,
+        learned_variance: bool = False,
+        clip: tuple[float, float] | None = None,
+        memory_format: Literal["contiguous", "channels_last"] = "contiguous",
+        fingerprint: Callable[[], str] | str = "",
+    ) -> None:
+        super().__init__(network_schedule if schedule is None else schedule, codec)
+        _one_of("parameterization", parameterization, get_args(Parameterization))
+        _one_of("time_input", time_input, get_args(TimeInput))
+        _one_of("memory_format", memory_format, ("contiguous", "channels_last"))
+        if time_input == "index" and not isinstance(network_schedule, DiscreteVP):
+            raise ValueError("time_input='index' needs a DiscreteVP network_schedule: the index is that of its table")
+        low, high = value_range
+        if not low < high:
+            raise ValueError(f"value_range is (low, high) with low < high, got {tuple(value_range)}")
+        self.parameterization, self.time_input, self.network_schedule = parameterization, time_input, network_schedule
+        self.radius, self.center = (high - low) / 2, (high + low) / 2
+        self.native = schedule is None and (self.radius, self.center) == (1.0, 0.0)
+        self.shape = None if shape is None else tuple(shape)
+        self.stride, self.learned_variance = stride, learned_variance
+        self.clip = None if clip is None else tuple(clip)
+        self.memory_format = getattr(torch, f"{memory_format}_format" if memory_format == "contiguous" else memory_format)
+        self._fingerprint, self._build = fingerprint, None if isinstance(network, nn.Module) else network
+        self.network: nn.Module | None = network if isinstance(network, nn.Module) else None
+        self._freeze()
+
+    def load(self) -> None:
+        if self.network is None:
+            self.network = self._build()
+            self._freeze()
+
+    def _freeze(self) -> None:
+        if self.network is not None:
+            self.network.eval().requires_grad_(False).to(memory_format=self.memory_format)
+
+    def fingerprint(self) -> str:
+        return self._fingerprint if isinstance(self._fingerprint, str) else self._fingerprint()
+
+    def state_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+        shape = super().state_shape(image_shape)
+        if self.shape is not None and tuple(shape) != self.shape:
+            raise ValueError(f"this prior runs at {self.shape} only, got {tuple(shape)}: set data.size to fit")
+        if any(side % self.stride for side in shape[1:]):
+            raise ValueError(
+                f"this prior runs at multiples of {self.stride} px, got {'x'.join(map(str, shape[1:]))}: "
+                f"set data.size to such a number"
+            )
+        return shape
+
+    def predict(self, x_t: Tensor, t: Tensor) -> Estimate:
+        alpha, sigma = (float(level) for level in self.schedule.levels(t))
+        net_t, a, s = self._network_level(t, alpha, sigma)
+        x = x_t if self.native else x_t * (a * self.radius / alpha) + a * self.center
+        out = self._evaluate(x, net_t, a, s)
+        if self.native and self.clip is None:
+            return self._native_estimate(x, out, alpha, sigma)
+        x0_hat = (self._x0(x, out, a, s) - self.center) / self.radius
+        if self.clip is not None:
+            x0_hat = x0_hat.clamp(*self.clip)
+        return Estimate(x0_hat, x_t.sub(x0_hat, alpha=alpha) / sigma)
+
+    def _network_level(self, t: Tensor, alpha: float, sigma: float) -> tuple[Tensor, float, float]:
+        """The network's own time, alpha and sigma where it saw this signal-to-noise ratio."""
+        if self.native:
+            return t, alpha, sigma
+        if alpha == 0:
+            raise ValueError("alpha = 0 at this time, and the network runs on another schedule: start the grid at t < 1")
+        ratio = torch.tensor(self.radius * sigma / alpha, dtype=torch.float64)
+        net_t = self.network_schedule.time(-2 * ratio.log()).clamp(max=1.0)
+        a, s = (float(level) for level in self.network_schedule.levels(net_t))
+        return net_t, a, s
+
+    def _evaluate(self, x: Tensor, net_t: Tensor, a: float, s: float) -> Tensor:
+        if self.network is None:
+            raise RuntimeError("the weights are not there yet: call load() before the first use of the prior")
+        time = torch.full((len(x),), self._time(net_t, a, s), dtype=x.dtype, device=x.device)
+        out = self.network(x.contiguous(memory_format=self.memory_format) if x.ndim == 4 else x, time)
+        out = getattr(out, "sample", out)
+        if self.learned_variance:
+            out = out.chunk(2, dim=1)[0]
+        return out.contiguous()
+
+    def _time(self, net_t: Tensor, a: float, s: float) -> float:
+        if self.time_input == "t":
+            return float(net_t)
+        if self.time_input == "index":
+            return max(round(float(net_t) * len(self.network_schedule)) - 1, 0)
+        if self.time_input == "sigma":
+            return s / a
+        log_sigma = float(torch.tensor(s / a, dtype=torch.float64).log())
+        return log_sigma / 4 if self.time_input == "log_sigma" else -2 * log_sigma
+
+    def _x0(self, x: Tensor, out: Tensor, a: float, s: float) -> Tensor:
+        if self.parameterization == "x0":
+            return out
+        if self.parameterization == "eps":
+            return x.sub(out, alpha=s) / a
+        if self.parameterization == "v":
+            return (a * x).sub(out, alpha=s) / (a**2 + s**2)
+        return x.sub(out, alpha=s) / (a + s)
+
+    def _native_estimate(self, x: Tensor, out: Tensor, alpha: float, sigma: float) -> Estimate:
+        """Without the detour over x_t, which loses digits where sigma or alpha is small."""
+        x0_hat = self._x0(x, out, alpha, sigma)
+        if self.parameterization == "eps":
+            return Estimate(x0_hat, out)
+        if self.parameterization == "v":
+            return Estimate(x0_hat, (sigma * x).add(out, alpha=alpha) / (alpha**2 + sigma**2))
+        if self.parameterization == "flow":
+            return Estimate(x0_hat, x0_hat + out)
+        return Estimate(x0_hat, x.sub(x0_hat, alpha=alpha) / sigma)
+
+
+def _one_of(name: str, value: str, options: tuple[str, ...]) -> None:
+    if value not in options:
+        raise ValueError(f"{name} is one of {', '.join(options)}; got {value!r}")

@@ -1,0 +1,5 @@
+"""`rbctrl report`: the rows below some folders as one table and one picture."""
+
+from rbctrl.report.report import Report, report
+
+__all__ = ["Report", "report"]

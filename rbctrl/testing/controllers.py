@@ -1,0 +1,96 @@
+"""The suite of controllers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from rbctrl.controllers.base import Controller, Run, State
+from rbctrl.operators.inpainting import HalfMask
+from rbctrl.operators.matrix import Matrix
+from rbctrl.priors.mixture import GaussianMixture
+from rbctrl.process import Step
+from rbctrl.sampling import Result, sample
+from rbctrl.schedules import VP
+from rbctrl.testing.report import CheckError, Report, relative_error, require
+from rbctrl.testing.worlds import unit_run
+
+
+def check_controller(controller: Controller, shape: tuple[int, ...] = (3, 8, 8), run: Run | None = None) -> Report:
+    """Checks a controller against the contract of `rbctrl.controllers.base`.
+
+    A frozen dataclass; finite; rows at once, one by one and reversed are equal; a row that diverges changes no other; no
+    autograd graph leaves a step; the same run twice is the same.
+
+    Args:
+        controller: the method with its settings.
+        shape: of one image, [C, H, W].
+        run: what to run it on; None is inpainting of half an image under a standard normal prior, or, if the controller
+            refuses that, a Gaussian mixture in the plane.
+
+    Returns:
+        (check, largest relative error) of each check.
+
+    Raises:
+        CheckError: the first check that fails.
+    """
+    if not dataclasses.is_dataclass(controller) or not controller.__dataclass_params__.frozen:
+        raise CheckError(f"{type(controller).__name__} is no frozen dataclass: settings are fields, what changes is State")
+    run = run or _run_for(controller, shape)
+    report: Report = []
+    steps: list[Step] = []
+    whole = sample(run, controller, on_step=lambda i, step: steps.append(step))
+    require(report, "finite", float((~whole.alive).sum()), 0, "{} of the rows became non-finite")
+    if any(t.requires_grad for s in steps for t in (s.mean, s.est.x0_hat, s.est.eps_hat)):
+        raise CheckError("a step carries an autograd graph: open enable_grad in the narrowest block and detach what leaves")
+    require(report, "again", _gap(sample(run, controller), whole), 0, "the same run later differs by {}")
+    n = len(whole.x)
+    for rows in [torch.tensor([k]) for k in range(n)] + [torch.arange(n).flip(0)]:
+        gap = _gap(sample(run.take(rows), controller), _take(whole, rows))
+        require(report, "rows", gap, 1e-8, f"rows {rows.tolist()} alone differ from the batch by {{}}: reduce per row")
+    sick = sample(run, _OneDies(controller))
+    others = torch.arange(1, n)
+    gap = _gap(_take(sick, others), _take(whole, others))
+    require(report, "divergence", gap, 1e-8, "when row 0 diverges, the others change by {}")
+    return report
+
+
+@dataclasses.dataclass(frozen=True)
+class _OneDies(Controller):
+    """Row 0 becomes non-finite at step 1."""
+
+    inner: Controller
+
+    def start(self, run: Run) -> tuple[Tensor, State]:
+        return self.inner.start(run)
+
+    def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
+        step, state = self.inner(run, x_t, i, state)
+        if i == 1:
+            mean = step.mean.clone()
+            mean[0] = torch.nan
+            step = Step(step.est, mean, step.std, step.free)
+        return step, state
+
+
+def _run_for(controller: Controller, shape: tuple[int, ...]) -> Run:
+    run = unit_run(HalfMask(), shape)
+    reason = controller.check(run.process.prior, run.obs.operator, run.objective.cost)
+    if reason is None:
+        return run
+    plane = unit_run(Matrix([[1.0, 0.0]]), (2,))
+    mixture = GaussianMixture(VP(), [0.6, 0.4], [[1.0, 0.0], [-1.0, 0.5]], [[[0.3, 0.1], [0.1, 0.2]]] * 2)
+    plane.process.prior = mixture
+    if controller.check(mixture, plane.obs.operator, plane.objective.cost) is not None:
+        raise CheckError(f"the controller refuses the worlds of this check ({reason}): pass check_controller a run")
+    return plane
+
+
+def _take(result: Result, rows: Tensor) -> Result:
+    return Result(*(getattr(result, field.name)[rows] for field in dataclasses.fields(Result)))
+
+
+def _gap(a: Result, b: Result) -> float:
+    return max(relative_error(a.x, b.x), relative_error(a.x0_hat, b.x0_hat))

@@ -1,0 +1,31 @@
+"""What the suites share: the error they raise and the list they return."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+Report = list[tuple[str, float]]  # (what was checked, largest relative error)
+
+
+class CheckError(AssertionError):
+    """Something does not keep its contract."""
+
+
+def relative_error(value: Tensor, expected: Tensor) -> float:
+    """Largest over the rows of |value - expected| / max(|value|, |expected|); infinite where a shape differs."""
+    if value.shape != expected.shape:
+        return float("inf")
+    norms = [torch.linalg.vector_norm(t.flatten(1), dim=1) for t in (value - expected, value, expected)]
+    size = torch.maximum(norms[1], norms[2])
+    return (norms[0] / size.where(size > 0, 1.0)).max().item()
+
+
+def require(report: Report, check: str, value: float, tolerance: float, message: str) -> None:
+    if not value <= tolerance:
+        raise CheckError(f"{check}: {message.format(f'{value:.3g}')} (allowed: {tolerance:g})")
+    report.append((check, value))
+
+
+def describe(value: object) -> str:
+    return f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"

@@ -1,0 +1,47 @@
+"""A world in which everything is known: images of independent standard normal pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rbctrl.controllers.base import Run
+from rbctrl.costs import Cost, ResidualNorm
+from rbctrl.grids import LogSNR
+from rbctrl.noise import GaussianNoise
+from rbctrl.observation import Objective, observe
+from rbctrl.operators.base import Operator
+from rbctrl.priors.network import NetworkPrior
+from rbctrl.process import ddim
+from rbctrl.rng import ImageRNG
+from rbctrl.schedules import VE, VP
+
+
+class UnitGaussian(nn.Module):
+    """The exact denoiser of N(0, I): E[x_0 | x_0 + sigma eps] = x / (1 + sigma^2)."""
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """x [B, ...] and sigma [B] to x0_hat."""
+        return x / (1 + sigma.square().view(-1, *[1] * (x.ndim - 1)))
+
+
+def unit_prior() -> NetworkPrior:
+    """N(0, I) over images of any shape, run as a VP process."""
+    return NetworkPrior(
+        UnitGaussian(),
+        parameterization="x0",
+        time_input="sigma",
+        network_schedule=VE(),
+        value_range=(-1.0, 1.0),
+        schedule=VP(),
+    )
+
+
+def unit_run(operator: Operator, shape: tuple[int, ...], n_steps: int = 8, cost: Cost | None = None) -> Run:
+    """Four images measured with noise 0.1, in fp64, before sampling."""
+    rng = ImageRNG(0, (("a", 0), ("a", 1), ("b", 0), ("c", 0)), torch.float64)
+    prior = unit_prior()
+    drawn = operator.double().draw(rng, shape)
+    obs = observe(drawn, GaussianNoise(0.1), rng.of_items().normal("truth", shape).clamp(-1, 1), rng)
+    process = ddim(prior, shape, n_steps, LogSNR(-4.0, 6.0))
+    return Run(process, Objective(cost or ResidualNorm(), obs, prior.codec, process.evaluations), rng)

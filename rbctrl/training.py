@@ -1,0 +1,195 @@
+"""`rbctrl train`: small denoisers D(x; sigma) by the EDM objective, with Lightning.
+
+    minimise E[ lambda(sigma) |D(x_0 + sigma eps; sigma) - x_0|^2 ],  lambda = (sigma^2 + s_d^2) / (sigma s_d)^2
+
+(Karras et al., NeurIPS 2022, section 5). The learning rate warms up, stays constant and falls to zero over the last part
+of training: a run can be prolonged or shortened from any checkpoint of the constant part and equals an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from rbctrl.data.patches import Patches, make_canvases
+from rbctrl.networks import SIGMA_DATA, ConvUNet
+
+log = logging.getLogger(__name__)
+
+STEPS_PER_EPOCH = 500  # an epoch is the unit of logging and of checkpoints
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """Patches of `size` px, `count` at a time."""
+
+    size: int
+    count: int
+
+
+class PatchBatches(Dataset):
+    """The batches of one epoch; item k is the whole batch of that step."""
+
+    def __init__(self, patches: Patches, shapes: list[BatchShape], first_step: int) -> None:
+        self.patches, self.shapes, self.first_step = patches, shapes, first_step
+
+    def __len__(self) -> int:
+        return STEPS_PER_EPOCH
+
+    def __getitem__(self, k: int) -> Tensor:
+        if k >= len(self):
+            raise IndexError(k)
+        shape = self.shapes[k % len(self.shapes)]
+        return self.patches.batch(self.first_step + k, shape.count, shape.size)
+
+
+class PatchData(lightning.LightningDataModule):
+    """Procedural canvases and bundled photographs, in the order that the step number fixes."""
+
+    def __init__(self, patches: Patches, shapes: list[BatchShape], workers: int) -> None:
+        super().__init__()
+        self.patches, self.shapes, self.workers = patches, shapes, workers
+
+    def train_dataloader(self) -> DataLoader:
+        first_step = self.trainer.current_epoch * STEPS_PER_EPOCH
+        return DataLoader(
+            PatchBatches(self.patches, self.shapes, first_step), batch_size=None, num_workers=self.workers
+        )
+
+
+def draw_sigma(count: int, step: int, seed: int) -> Tensor:
+    """Noise levels [count]: four in five log-normal around the levels that restoration needs, the rest log-uniform."""
+    rng = np.random.Generator(np.random.Philox(key=[seed + 1, step]))
+    typical = np.exp(-1.1 + 1.3 * rng.standard_normal(count))
+    anywhere = np.exp(rng.uniform(math.log(0.005), math.log(80.0), count))
+    sigma = np.where(rng.random(count) < 0.8, typical, anywhere).clip(0.003, 100.0)
+    return torch.from_numpy(sigma.astype(np.float32))
+
+
+class DenoiserModule(lightning.LightningModule):
+    """A denoiser, its loss and its optimiser."""
+
+    def __init__(
+        self, network: ConvUNet, lr: float, warmup_steps: int, max_steps: int, decay: float, seed: int, compiled: bool
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.lr, self.warmup_steps, self.max_steps, self.decay, self.seed = lr, warmup_steps, max_steps, decay, seed
+        self.compiled = compiled
+
+    def on_fit_start(self) -> None:
+        # of the bound method: a compiled module would register itself, and its weights, a second time
+        self._denoise = torch.compile(self.network.forward) if self.compiled else self.network.forward
+
+    def training_step(self, x_0: Tensor, batch_idx: int) -> Tensor:
+        x_0 = x_0.contiguous(memory_format=torch.channels_last)
+        sigma = draw_sigma(len(x_0), self.global_step, self.seed).to(x_0)
+        s = sigma.view(-1, 1, 1, 1)
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.global_step) % 2**32)
+        noise = torch.randn(x_0.shape, generator=generator).to(x_0)
+        denoised = self._denoise(x_0 + s * noise, sigma)
+        weight = (s.square() + SIGMA_DATA**2) / (s * SIGMA_DATA).square()
+        loss = (weight * (denoised - x_0).square()).mean()
+        self.log("loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(x_0))
+        return loss
+
+    def lr_factor(self, step: int) -> float:
+        """Of the peak learning rate: warm-up, constant, then linearly to zero over the last `decay` of all steps."""
+        left = (self.max_steps - step) / (self.decay * self.max_steps)
+        return min(1.0, (step + 1) / self.warmup_steps, max(left, 0.0))
+
+    def configure_optimizers(self) -> dict:
+        optimizer = torch.optim.AdamW(self.network.parameters(), lr=self.lr, betas=(0.9, 0.99), weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.lr_factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def export(checkpoint: Path, network: ConvUNet, out: Path, command: str) -> None:
+    """Writes the averaged weights of a checkpoint as fp16 safetensors, with the architecture in the metadata."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    weights = {name.removeprefix("network."): w.half().contiguous() for name, w in state.items()}
+    network.load_state_dict(weights)  # strict: the file must fit the architecture it names
+    metadata = {name: repr(value) for name, value in network.config.items()} | {"command": command}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_file(weights, out, metadata)
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """One training run; continues from its last checkpoint when there is one.
+
+    Args:
+        network: the denoiser to train.
+        work_dir: checkpoints, CSV log and the canvas pool go here.
+        out: the exported weights, fp16 safetensors.
+        max_steps: optimiser steps in all; a multiple of 500.
+        decay: the share of steps, at the end, over which the learning rate falls to zero.
+        batches: shapes of the batches, taken in turn.
+        photo_share: fraction of patches that come from photographs.
+        compiled: torch.compile the network (needs a C++ compiler); the numbers change in the last bits only.
+    """
+
+    network: ConvUNet
+    work_dir: str
+    out: str
+    max_steps: int
+    decay: float
+    batches: list[BatchShape]
+    lr: float = 1e-3
+    warmup_steps: int = 500
+    ema_decay: float = 0.999
+    photo_share: float = 0.5
+    canvases: int = 400
+    canvas_size: int = 288
+    seed: int = 0
+    workers: int = 0
+    compiled: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_steps % STEPS_PER_EPOCH:
+            raise ValueError(f"max_steps is a multiple of {STEPS_PER_EPOCH}, got {self.max_steps}")
+        if not 0 < self.decay <= 1:
+            raise ValueError(f"decay is a share of the steps in (0, 1], got {self.decay}")
+        if not 0 <= self.photo_share <= 1:
+            raise ValueError(f"photo_share lies in [0, 1], got {self.photo_share}")
+
+    def run(self, command: str = "rbctrl train") -> Path:
+        """Trains and exports; returns the path of the weights."""
+        lightning.seed_everything(self.seed, verbose=False)
+        folder = Path(self.work_dir)
+        log.info("painting %d canvases (or reading them from %s)", self.canvases, folder)
+        patches = Patches(
+            make_canvases(self.canvases, self.canvas_size, self.seed, folder), self.photo_share, self.seed
+        )
+        network = self.network.to(memory_format=torch.channels_last)
+        module = DenoiserModule(
+            network, self.lr, self.warmup_steps, self.max_steps, self.decay, self.seed, self.compiled
+        )
+        trainer = lightning.Trainer(
+            max_steps=self.max_steps,
+            gradient_clip_val=1.0,
+            callbacks=[
+                EMAWeightAveraging(decay=self.ema_decay),
+                ModelCheckpoint(folder, filename="last", save_last=False, every_n_epochs=1, enable_version_counter=False),
+            ],
+            logger=CSVLogger(folder, name="log"),  # a version of its own for each start: nothing is overwritten
+            reload_dataloaders_every_n_epochs=1,
+            log_every_n_steps=STEPS_PER_EPOCH,
+            enable_model_summary=False,
+        )
+        last = folder / "last.ckpt"
+        data = PatchData(patches, self.batches, self.workers)
+        trainer.fit(module, data, ckpt_path=str(last) if last.is_file() else None, weights_only=False)
+        export(last, network, Path(self.out), command)
+        return Path(self.out)

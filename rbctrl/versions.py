@@ -1,0 +1,40 @@
+"""What a result was computed with."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+_PACKAGES = {"torch": "torch", "numpy": "numpy", "hydra": "hydra-core", "rbctrl": "rbctrl"}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and the packages that decide, platform, threads and, in a checkout, the git commit."""
+    found = {name: _version(package) for name, package in _PACKAGES.items()}
+    found |= {"python": platform.python_version(), "platform": platform.platform()}
+    found["threads"] = str(torch.get_num_threads())
+    commit = _commit(Path(__file__).resolve().parents[1])
+    return found if commit is None else found | {"commit": commit}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _commit(checkout: Path) -> str | None:
+    """The commit, with -dirty if files were changed; None in a wheel, which may lie in somebody else's repository."""
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

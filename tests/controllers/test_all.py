@@ -1,0 +1,111 @@
+"""What holds for every controller."""
+
+import pytest
+import torch
+from controllers.cases import EXACT, PIXEL
+from worlds import exact_process, image_run, plane, plane_run, unit_prior
+
+from rbctrl.controllers import NoControl, RBModulation
+from rbctrl.operators.matrix import Matrix
+from rbctrl.process import Step
+from rbctrl.sampling import sample
+
+
+class Half(torch.nn.Module):
+    """A linear operator on images of 8 px that keeps the left half; small and without draws."""
+
+    observed = None
+
+    def forward(self, image):
+        return image[..., :4]
+
+    def adjoint(self, y):
+        return torch.cat([y, torch.zeros_like(y)], dim=-1)
+
+    def gram_solve(self, v, rho=0.0):
+        return v / (1 + rho)
+
+    def prox(self, image, y, rho):
+        return image + self.adjoint(self.gram_solve(y - self(image), rho))
+
+    def draw(self, rng, shape):
+        return self
+
+    def take(self, rows):
+        return self
+
+
+def both(name):
+    if name in EXACT:
+        prior = plane()
+        return plane_run(prior, exact_process(prior, 6), 5), EXACT[name]
+    return image_run(Half()), PIXEL[name]
+
+
+@pytest.mark.parametrize("name", [*PIXEL, *EXACT])
+def test_rows_at_once_one_by_one_and_permuted_are_equal(name):
+    run, controller = both(name)
+    whole = sample(run, controller)
+    n = len(whole.x)
+    for rows in [torch.tensor([k]) for k in range(n)] + [torch.arange(n).flip(0)]:
+        part = sample(run.take(rows), controller)
+        torch.testing.assert_close(part.x0_hat, whole.x0_hat[rows], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(part.control_energy, whole.control_energy[rows], rtol=1e-6, atol=1e-6)
+
+
+class OneDies(RBModulation):
+    """Row 0 becomes non-finite at step 1."""
+
+    def __init__(self, inner):
+        object.__setattr__(self, "inner", inner)
+
+    def start(self, run):
+        return self.inner.start(run)
+
+    def __call__(self, run, x_t, i, state):
+        step, state = self.inner(run, x_t, i, state)
+        if i == 1:
+            mean = step.mean.clone()
+            mean[0] = torch.nan
+            step = Step(step.est, mean, step.std, step.free)
+        return step, state
+
+
+@pytest.mark.parametrize("name", [*PIXEL, *EXACT])
+def test_a_row_that_diverges_is_frozen_and_changes_no_other(name):
+    run, controller = both(name)
+    healthy, sick = sample(run, controller), sample(run, OneDies(controller))
+    assert sick.alive.tolist() == [False] + [True] * (len(healthy.x) - 1)
+    assert torch.equal(sick.x0_hat[1:], healthy.x0_hat[1:])
+    assert sick.x.isfinite().all() and sick.x0_hat.isfinite().all()
+    assert sick.control_energy[0].isnan() and torch.equal(sick.control_energy[1:], healthy.control_energy[1:])
+
+
+@pytest.mark.parametrize("name", PIXEL)
+def test_no_graph_leaves_a_controller(name):
+    run, controller = both(name)
+    steps = []
+    sample(run, controller, on_step=lambda i, step: steps.append(step))
+    assert len(steps) == run.process.n_steps
+    assert not any(t.requires_grad for s in steps for t in (s.mean, s.free, s.est.x0_hat, s.est.eps_hat))
+
+
+@pytest.mark.parametrize(
+    ("name", "nfe", "vjp"),
+    [("none", 4, 0), ("dps", 4, 4), ("rb_modulation", 4, 0), ("proximal_ddnm", 4, 0), ("guidance", 4, 4), ("window", 4, 2)],
+)
+def test_evaluations_are_what_the_method_needs(name, nfe, vjp):
+    run, controller = both(name)
+    sample(run, controller)
+    assert (run.process.evaluations.nfe, run.process.evaluations.vjp) == (nfe, vjp)
+
+
+@pytest.mark.parametrize("name", PIXEL)
+def test_control_draws_the_image_towards_the_measurement(name):
+    run, controller = image_run(Half(), prior=unit_prior(), n_steps=20), PIXEL[name]
+    free, controlled = (run.obs.residual(sample(run, c).x0_hat).norm() for c in (NoControl(), controller))
+    assert controlled == free if name == "none" else controlled < 0.98 * free
+
+
+def test_matrix_is_the_operator_of_the_plane():
+    assert Matrix([[1.0, 0.0]]).image_shape((1,)) == (2,)

@@ -1,0 +1,58 @@
+"""Every option of conf/operator, found by glob, composes, instantiates and measures an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf.errors import MissingMandatoryValue
+from PIL import Image
+
+from rbctrl.operators import DownsampleBicubic, GaussianBlur, Identity, Operator
+
+CONF = Path(__file__).parents[2] / "conf"
+OPTIONS = sorted(path.stem for path in (CONF / "operator").glob("*.yaml"))
+STATES = {"matrix": (2,)}  # options for states that are vectors
+FILES = {"mask_file": (128, 128), "kernel_blur": (5, 5)}
+
+
+def option(name: str, **overrides: object) -> Operator:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(overrides=[f"+operator={name}", *(f"operator.{key}={value}" for key, value in overrides.items())])
+    return instantiate(cfg.operator, _convert_="all")
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "custom"])
+def test_every_option_measures_an_image(name: str, tmp_path, make_rng) -> None:
+    overrides = {}
+    if name in FILES:
+        Image.fromarray(np.full(FILES[name], 255, np.uint8)).save(tmp_path / "file.png")
+        overrides["path"] = tmp_path / "file.png"
+    rng, shape = make_rng(2, dtype=torch.float32), STATES.get(name, (3, 128, 128))
+    operator = option(name, **overrides).draw(rng, shape)
+    y = operator(2 * rng.uniform("image", shape) - 1)
+    assert y.isfinite().all()
+    assert operator.image_shape(tuple(y.shape[1:])) == shape
+
+
+@pytest.mark.parametrize("name", [*FILES, "custom"])
+def test_what_only_the_user_knows_has_no_default(name: str) -> None:
+    with pytest.raises(MissingMandatoryValue):
+        option(name)
+
+
+def test_task_names_are_the_benchmarks(make_rng) -> None:
+    assert isinstance(option("sr4_bicubic"), DownsampleBicubic)
+    blur = option("deblur_gauss")
+    assert isinstance(blur, GaussianBlur)
+    assert (blur.sigma, blur.boundary) == (3.0, "reflect")
+    assert option("deblur_motion").draw(make_rng(1), (3, 128, 128)).kernel.shape == (1, 1, 61, 61)
+    assert option("inpaint_random").draw(make_rng(1), (3, 100, 100)).observed.mean().item() == pytest.approx(0.2)
+
+
+def test_a_custom_operator_is_a_dotted_path() -> None:
+    assert isinstance(option("custom", _target_="rbctrl.operators.Identity"), Identity)

@@ -1,0 +1,182 @@
+import csv
+import json
+import math
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+
+from rbctrl.loggers import RowLogger
+from rbctrl.results import RUN_COLUMNS, ResultStore, image_path, versions
+
+
+def row(item="a", sample=0, **values):
+    return {"item": item, "sample": sample, "seed": 0} | values
+
+
+def read(folder):
+    with (folder / "rows.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class Recorder(RowLogger):
+    def __init__(self):
+        self.calls = []
+
+    def start(self, folder, config):
+        self.calls.append(("start", folder, config))
+
+    def write(self, rows):
+        self.calls.append(("write", [r["item"] for r in rows]))
+
+    def close(self):
+        self.calls.append(("close",))
+
+
+def test_columns_stand_in_the_documented_order(tmp_path):
+    given = row(alive=True, nfe=3, lpips=0.5, ssim=0.9, chi2=1.0, psnr=20.0)
+    ResultStore(tmp_path).write([given])
+    header = (tmp_path / "rows.csv").read_text().splitlines()[0].split(",")
+    assert header == ["item", "sample", "seed", "psnr", "ssim", "lpips", "chi2", *RUN_COLUMNS]
+
+
+def test_undefined_is_blank_and_infinite_stays(tmp_path):
+    values = {"psnr": math.nan, "control_energy": math.inf, "final_cost": None, "nfe": torch.tensor(7), "alive": False}
+    ResultStore(tmp_path).write([row(**values)])
+    (line,) = read(tmp_path)
+    assert [line[name] for name in values] == ["", "inf", "", "7", "False"]
+    assert line["vjp"] == ""
+
+
+def test_numbers_keep_all_their_digits(tmp_path):
+    ResultStore(tmp_path).write(
+        [row(psnr=0.1 + 0.2), row(psnr=np.float64(1e-17)), row(psnr=torch.tensor(1 / 3, dtype=torch.float64))]
+    )
+    assert [float(line["psnr"]) for line in read(tmp_path)] == [0.1 + 0.2, 1e-17, 1 / 3]
+
+
+def test_names_with_commas_and_quotes_survive(tmp_path):
+    names = ["a, b.png", 'say "x".png', "ü/ß.png"]
+    ResultStore(tmp_path).write([row(name) for name in names])
+    assert [line["item"] for line in read(tmp_path)] == names
+
+
+def test_a_later_write_may_leave_columns_out_but_not_add_any(tmp_path):
+    store = ResultStore(tmp_path)
+    store.write([row(psnr=1.0, chi2=1.0)])
+    store.write([row("b", "mean", psnr=2.0)])
+    assert [(line["sample"], line["psnr"], line["chi2"]) for line in read(tmp_path)] == [
+        ("0", "1.0", "1.0"),
+        ("mean", "2.0", ""),
+    ]
+    with pytest.raises(ValueError, match="no column ssim"):
+        store.write([row(ssim=1.0)])
+    with pytest.raises(ValueError, match="lacks sample, seed"):
+        store.write([{"item": "a"}])
+    assert len(read(tmp_path)) == 2  # a refused write leaves nothing behind
+
+
+def test_a_new_store_continues_the_file(tmp_path):
+    ResultStore(tmp_path).write([row(psnr=1.0)])
+    ResultStore(tmp_path).write([row("b", psnr=2.0)])
+    assert [line["item"] for line in read(tmp_path)] == ["a", "b"]
+    with pytest.raises(ValueError, match="no column ssim"):
+        ResultStore(tmp_path).write([row(ssim=1.0)])
+
+
+@pytest.mark.parametrize("cut", [1, 10, 10_000])
+def test_half_a_row_of_a_killed_run_is_cut_before_more_is_appended(tmp_path, cut, caplog):
+    store = ResultStore(tmp_path)
+    store.write([row(psnr=1.0)])
+    store.write([row("second", psnr=2.0)])
+    file = tmp_path / "rows.csv"
+    file.write_bytes(file.read_bytes()[:-cut])
+    ResultStore(tmp_path).write([row("third", psnr=3.0)])
+    expected = ["third"] if cut == 10_000 else ["a", "third"]
+    assert [line["item"] for line in read(tmp_path)] == expected
+    assert "half a row" in caplog.text or cut == 10_000
+
+
+def test_rows_are_on_the_disk_when_the_process_is_killed(tmp_path):
+    code = f"""
+        import os, signal
+        from rbctrl.results import ResultStore
+        store = ResultStore({str(tmp_path)!r})
+        store.write([{{"item": "a", "sample": 0, "seed": 0, "psnr": 1.5}}])
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)])
+    assert done.returncode != 0
+    assert [(line["item"], line["psnr"]) for line in read(tmp_path)] == [("a", "1.5")]
+
+
+def test_pictures_are_clamped_and_not_stretched(tmp_path):
+    store = ResultStore(tmp_path)
+    image = torch.tensor([-7.0, -1.0, -0.5, 0.0, 1.0, 3.0]).expand(3, 2, 6)
+    path = store.save_image("a", 0, "image", image)
+    with Image.open(path) as saved:
+        assert saved.mode == "RGB" and np.array(saved)[0, :, 0].tolist() == [0, 0, 64, 128, 255, 255]
+    with Image.open(store.save_image("a", "mean", "sd", image[:1])) as saved:
+        assert saved.mode == "L" and np.array(saved)[0].tolist() == [0, 0, 64, 128, 255, 255]
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_that_are_not_finite_are_magenta(tmp_path, bad, channels):
+    image = torch.zeros(channels, 1, 2)
+    image[0, 0, 1] = bad
+    with Image.open(ResultStore(tmp_path).save_image("a", 0, "image", image)) as saved:
+        assert np.array(saved)[0].tolist() == [[128] * 3, [255, 0, 255]]
+
+
+def test_pictures_have_a_place_of_their_own_inside_the_folder(tmp_path):
+    names = ["a", "a/b", "a_b", "../a", "..", "a:b", "", "x" * 300, "x" * 301, "/etc/a"]
+    paths = [image_path(tmp_path, name, 0, "truth") for name in names]
+    assert len(set(paths)) == len(names)
+    assert all(path.resolve().is_relative_to(tmp_path / "images") for path in paths)
+    assert all(len(path.relative_to(tmp_path / "images").parts) == 2 for path in paths)
+    assert all(max(map(len, path.parts)) < 255 for path in paths)
+    samples = [image_path(tmp_path, "a", sample, "image").name for sample in (0, 1, "mean")]
+    assert samples == ["image_0.png", "image_1.png", "mean.png"]
+    assert image_path(tmp_path, "a", 1, "truth") == image_path(tmp_path, "a", 0, "truth")
+
+
+def test_what_is_no_picture_is_refused(tmp_path):
+    store = ResultStore(tmp_path)
+    with pytest.raises(ValueError, match=r"\[2, 4, 4\]"):
+        store.save_image("a", 0, "image", torch.zeros(2, 4, 4))
+    with pytest.raises(ValueError, match=r"\[16\]"):
+        store.save_image("a", 0, "measurement", torch.zeros(16))
+    with pytest.raises(ValueError, match="'thumbnail'"):
+        store.save_image("a", 0, "thumbnail", torch.zeros(3, 4, 4))
+
+
+def test_config_and_versions_are_saved(tmp_path):
+    config = {
+        "choices": {"operator": "sr4"},
+        "overrides": ["a=1e-5"],
+        "config": {"lr": 1e-5, "names": ["x"], "n": None},
+    }
+    store = ResultStore(tmp_path)
+    store.save_config(config, versions())
+    assert OmegaConf.to_container(OmegaConf.load(tmp_path / "config.yaml")) == config
+    found = json.loads((tmp_path / "versions.json").read_text())
+    assert {"python", "torch", "numpy", "hydra", "rbctrl", "platform", "threads"} <= set(found)
+    assert found["torch"] == torch.__version__ and found["threads"] == str(torch.get_num_threads())
+
+
+@pytest.mark.parametrize("as_mapping", [True, False])
+def test_loggers_see_the_config_every_row_and_the_end(tmp_path, as_mapping):
+    logger = Recorder()
+    store = ResultStore(tmp_path, {"mine": logger} if as_mapping else [logger])
+    store.save_config({"seed": 1}, {})
+    store.write([row("a"), row("b")])
+    store.write([])
+    store.close()
+    assert logger.calls == [("start", tmp_path, {"seed": 1}), ("write", ["a", "b"]), ("close",)]
