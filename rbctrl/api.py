@@ -13,7 +13,8 @@ from rbctrl.config import build, default_option
 from rbctrl.controllers.base import Controller
 from rbctrl.costs import Cost
 from rbctrl.data.base import Item
-from rbctrl.data.sources import Memory, read_image
+from rbctrl.data.files import Unreadable, read_image, square
+from rbctrl.data.sources import Memory
 from rbctrl.metrics import Metric
 from rbctrl.noise import GaussianNoise, NoNoise, Noise
 from rbctrl.operators.base import Operator
@@ -46,7 +47,18 @@ def load(path: str | Path, size: int | None = None) -> Tensor:
         FileNotFoundError: there is no such file.
         ValueError: it is no image, or smaller than `size`.
     """
-    return read_image(Path(path), size)
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no image file {path}")
+    try:
+        image = read_image(path)
+    except Unreadable as error:
+        raise ValueError(f"{path} {error}") from error
+    if size is None:
+        return image
+    if size < 1 or min(image.shape[1:]) < size:
+        raise ValueError(f"{path} is {image.shape[2]}x{image.shape[1]} px and cannot be cropped to {size}x{size} px")
+    return square(image, size)
 
 
 def restore(

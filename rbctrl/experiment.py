@@ -75,7 +75,7 @@ class Experiment:
     controller: Controller
     metrics: Mapping[str, Metric]
     prior: Prior
-    logger: Sequence[RowLogger] = ()
+    logger: Sequence[RowLogger] | Mapping[str, RowLogger] = ()
     study: str = "default"
     seed: int = 0
     n_samples: int = 1
@@ -129,7 +129,8 @@ class Experiment:
                     samples = ItemSamples(item)
                     self._save_inputs(store, item, batch, solution, k)
                 samples.add(sample, solution, k, None if batch.image is None else batch.image[k])
-                store.save_image(item, sample, "image", solution.image[k])
+                if is_picture(solution.image[k]):
+                    store.save_image(item, sample, "image", solution.image[k])
                 if samples.count == self.n_samples:
                     scores.append(self._finish(store, samples))
             if bar is not None:
@@ -180,10 +181,10 @@ class Experiment:
         return {name: metric(image, truth, solution.obs) for name, metric in self.metrics.items()}
 
     def _save_inputs(self, store: ResultStore, item: str, batch: Batch, solution: Solution, k: int) -> None:
-        if batch.image is not None:
+        if batch.image is not None and is_picture(batch.image[k]):
             store.save_image(item, 0, "truth", batch.image[k])
         y = solution.obs.y[k]
-        if y.ndim == 3 and y.shape[0] in (1, 3):
+        if is_picture(y):
             observed = solution.obs.operator.take(torch.tensor([k])).observed
             store.save_image(item, 0, "measurement", y if observed is None else y * observed[0])
 
@@ -194,8 +195,9 @@ class Experiment:
         truth = None if samples.truth is None else samples.truth[None].to(mean)
         scores = {name: float(metric(mean[None], truth, samples.obs)[0]) for name, metric in self.metrics.items()}
         if self.n_samples > 1:
-            store.save_image(samples.item, "mean", "mean", mean)
-            store.save_image(samples.item, "mean", "sd", sd.mean(0, keepdim=True) * 4 - 1)
+            if is_picture(mean):
+                store.save_image(samples.item, "mean", "mean", mean)
+                store.save_image(samples.item, "mean", "sd", 4 * sd.mean(0, keepdim=True) - 1)  # white: sd 0.5
             with torch.no_grad():
                 scores["final_cost"] = float(self.cost(mean[None], samples.obs)[0])
             row = {"item": samples.item, "sample": "mean", "seed": self.seed, "alive": samples.alive}
@@ -206,6 +208,11 @@ class Experiment:
 def _part(batch: Batch, part: slice) -> Batch:
     image, y = (None if v is None else v[part] for v in (batch.image, batch.y))
     return Batch(batch.rows[part], image, y)
+
+
+def is_picture(x: Tensor) -> bool:
+    """Whether a state, measurement or image [C, H, W] can be saved as a picture: gray or RGB."""
+    return x.ndim == 3 and x.shape[0] in (1, 3)
 
 
 def cell_key(record: Mapping[str, object], weights: str) -> str:

@@ -39,7 +39,7 @@ class BatchShape:
 
 
 class PatchBatches(Dataset):
-    """The batches of one epoch; item k is the whole batch of that step."""
+    """The batches of one epoch; item k is the whole batch of step first_step + k, whatever epoch that falls into."""
 
     def __init__(self, patches: Patches, shapes: list[BatchShape], first_step: int) -> None:
         self.patches, self.shapes, self.first_step = patches, shapes, first_step
@@ -50,22 +50,22 @@ class PatchBatches(Dataset):
     def __getitem__(self, k: int) -> Tensor:
         if k >= len(self):
             raise IndexError(k)
-        shape = self.shapes[k % len(self.shapes)]
-        return self.patches.batch(self.first_step + k, shape.count, shape.size)
+        step = self.first_step + k
+        shape = self.shapes[step % len(self.shapes)]
+        return self.patches.batch(step, shape.count, shape.size)
 
 
 class PatchData(lightning.LightningDataModule):
-    """Procedural canvases and bundled photographs, in the order that the step number fixes."""
+    """Procedural canvases and bundled photographs, in the order that the number of the step fixes."""
 
     def __init__(self, patches: Patches, shapes: list[BatchShape], workers: int) -> None:
         super().__init__()
         self.patches, self.shapes, self.workers = patches, shapes, workers
 
     def train_dataloader(self) -> DataLoader:
-        first_step = self.trainer.current_epoch * STEPS_PER_EPOCH
-        return DataLoader(
-            PatchBatches(self.patches, self.shapes, first_step), batch_size=None, num_workers=self.workers
-        )
+        # from the step, not the epoch: a resumed Lightning run closes the epoch of its checkpoint with one more batch
+        batches = PatchBatches(self.patches, self.shapes, self.trainer.global_step)
+        return DataLoader(batches, batch_size=None, num_workers=self.workers)
 
 
 def draw_sigma(count: int, step: int, seed: int) -> Tensor:
@@ -91,6 +91,11 @@ class DenoiserModule(lightning.LightningModule):
     def on_fit_start(self) -> None:
         # of the bound method: a compiled module would register itself, and its weights, a second time
         self._denoise = torch.compile(self.network.forward) if self.compiled else self.network.forward
+
+    def on_train_start(self) -> None:
+        # a checkpoint holds the rate of its own max_steps, and this run may have another
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self.lr * self.lr_factor(self.global_step)
 
     def training_step(self, x_0: Tensor, batch_idx: int) -> Tensor:
         x_0 = x_0.contiguous(memory_format=torch.channels_last)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,8 @@ import pytest
 from rbctrl.cli import CONF_DIR, load_experiment, main
 from rbctrl.commands.check import expand
 from rbctrl.commands.groups import groups, nearest, summary
+from rbctrl.commands.help import EXAMPLES
+from rbctrl.commands.run import compose
 
 LAB = """
 from pathlib import Path
@@ -114,6 +118,13 @@ def test_help_lists_every_group_and_verb(capsys):
         assert group in text
         assert all(option in text for option in options)
     assert all(f"rbctrl {verb}" in text for verb in ("report", "train", "list", "show", "check"))
+
+
+@pytest.mark.parametrize("example", [example for example in EXAMPLES if "report" not in example])
+def test_every_example_of_the_help_composes(example):
+    words = [word for word in shlex.split(example)[1:] if word != "-m"]
+    config = compose([re.sub(r"=(\w+),.*", r"=\1", word) for word in words if "range" not in word])
+    assert config.controller._target_.startswith("rbctrl.controllers.")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["list"], ["list", "operator"]])
@@ -326,6 +337,7 @@ def test_check_accepts_a_good_operator_and_refuses_a_wrong_transpose(tmp_path, c
         (["noise=gaussian"], "nothing to check"),
         (["operator=no_lab.Fog"], "cannot import no_lab.Fog"),
         (["operator=sr4", "--size=3"], "rbctrl check takes --shape=C,H,W"),
+        (["operator=sr4"], "(--shape=C,H,W resizes the test images)"),
     ],
 )
 def test_check_says_what_it_cannot_do(capsys, words, sentence):
@@ -352,6 +364,7 @@ def test_train_help_shows_what_can_be_overridden(capsys):
     assert capsys.readouterr().out.strip() == (CONF_DIR / "train.yaml").read_text().strip()
 
 
+@pytest.mark.slow  # imports lightning
 def test_train_refuses_a_wrong_number_in_one_sentence(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "max_steps=7", "network.channels=[8]"]) == 1

@@ -72,7 +72,7 @@ def _passes(group: str, cfg: DictConfig, settings: Mapping[str, tuple[int, ...]]
         print(f"rbctrl: {where}FAILED: {failure}", file=sys.stderr)
         return False
     except Exception as error:
-        report_error(error, where)
+        report_error(error, where if settings else where[:-2] + " (--shape=C,H,W resizes the test images): ")
         return False
     print(f"{where}passed")
     print("\n".join(f"  {check:<20} largest relative error {value:.1e}" for check, value in measured or ()))

@@ -34,8 +34,9 @@ class Item:
     def __post_init__(self) -> None:
         if self.image is None and self.y is None:
             raise ValueError(f"item {self.name!r} has neither an image nor a measurement y: give one of them")
-        if self.image is not None and self.image.ndim != 3:
-            raise ValueError(f"the image of item {self.name!r} has shape {list(self.image.shape)}, expected [C, H, W]")
+        if self.image is not None and self.image.ndim not in (1, 3):
+            shape = list(self.image.shape)
+            raise ValueError(f"the image of item {self.name!r} has shape {shape}, expected [C, H, W], or [D] for a vector")
 
     @property
     def shapes(self) -> tuple[torch.Size | None, torch.Size | None]:

@@ -111,7 +111,8 @@ class Leaves(Data):
         for k in range(self.n):
             name = f"leaves/{k:04d}"
             painter = DeadLeaves(*self._materials, self._generator(name))
-            yield Item(name, 2 * painter.paint(1, self.size)[0] - 1)
+            largest = max(4.0, self.size / 2)
+            yield Item(name, 2 * painter.paint(1, self.size, radii=(1.5, largest))[0] - 1)
 
     def __len__(self) -> int:
         return self.n

@@ -16,7 +16,7 @@ def relative_error(value: Tensor, expected: Tensor) -> float:
     """Largest over the rows of |value - expected| / max(|value|, |expected|); infinite where a shape differs."""
     if value.shape != expected.shape:
         return float("inf")
-    norms = [torch.linalg.vector_norm(t.flatten(1), dim=1) for t in (value - expected, value, expected)]
+    norms = [torch.linalg.vector_norm(t.reshape(len(t), -1), dim=1) for t in (value - expected, value, expected)]
     size = torch.maximum(norms[1], norms[2])
     return (norms[0] / size.where(size > 0, 1.0)).max().item()
 

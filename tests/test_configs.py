@@ -1,0 +1,145 @@
+"""Every option of every group composes and instantiates; found by globbing, so that none is forgotten."""
+
+import subprocess
+import sys
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from rbctrl.commands.run import compose
+from rbctrl.config import CONF_DIR, options
+
+GROUPS = sorted(
+    str(folder.relative_to(CONF_DIR))
+    for folder in CONF_DIR.rglob("*")
+    if folder.is_dir() and folder.name not in ("hydra", "job_logging", "hydra_logging", "experiment", "sweep")
+)
+OPTIONS = [(group, option) for group in GROUPS for option in options(group)]
+
+# What an option cannot know: a path, a class, the conventions of a network. {tmp} is a folder with one small image.
+NEEDS = {
+    ("operator", "custom"): ["operator._target_=rbctrl.operators.Identity"],
+    ("operator", "mask_file"): ["operator.path={tmp}/mask.png"],
+    ("operator", "kernel_blur"): ["operator.path={tmp}/kernel.npy"],
+    ("cost", "custom"): ["cost._target_=rbctrl.costs.TotalVariation"],
+    ("controller", "custom"): ["controller._target_=rbctrl.controllers.NoControl"],
+    ("data", "folder"): ["data.path={tmp}"],
+    ("data", "measurements"): ["data.path={tmp}"],
+    ("data", "gmm"): ["prior=gmm2d"],
+    ("prior", "module"): [
+        "prior.network._target_=rbctrl.testing.worlds.UnitGaussian",
+        "prior.parameterization=x0",
+        "prior.time_input=sigma",
+        "prior.network_schedule._target_=rbctrl.schedules.VE",
+        "prior.value_range=[-1,1]",
+    ],
+    ("logger", "wandb"): None,  # these two need an extra: tests/test_loggers.py, tests/metrics/test_lpips.py
+    ("metrics", "restoration_lpips"): None,
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "image.png")
+    Image.fromarray(np.full((16, 16), 255, np.uint8)).save(tmp_path / "mask.png")
+    np.save(tmp_path / "kernel.npy", np.ones((3, 3)) / 9)
+    return tmp_path
+
+
+def overrides(group, option, folder):
+    return [f"{group}={option}"] + [word.format(tmp=folder) for word in NEEDS.get((group, option)) or []]
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_option_composes_and_instantiates(group, option, folder):
+    cfg = compose(overrides(group, option, folder))
+    if NEEDS.get((group, option), []) is None:
+        assert OmegaConf.select(cfg, group) is not None
+        return
+    node = OmegaConf.select(cfg, group.replace("/", "."))
+    assert instantiate(node, _convert_="all") is not None
+
+
+def test_groups_are_the_fields_of_an_experiment():
+    from dataclasses import fields
+
+    from rbctrl.experiment import Experiment
+
+    names = {f.name for f in fields(Experiment) if f.init}
+    groups = {g for g in GROUPS if "/" not in g}
+    assert groups <= names, groups - names
+
+
+@pytest.mark.parametrize("preset", options("experiment"))
+def test_preset_runs_end_to_end(preset, tmp_path):
+    command = [sys.executable, "-m", "rbctrl", f"experiment={preset}", "sampler.n_steps=3", f"hydra.run.dir={tmp_path}/out"]
+    cfg = compose([f"experiment={preset}"])
+    smaller = {"n": 1, "names": "[astronaut]", "size": 32}
+    command += [f"data.{key}={value}" for key, value in smaller.items() if key in cfg.data]
+    if "empirical" in str(cfg.prior._target_):
+        command = [word for word in command if not word.startswith("data.size")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len((tmp_path / "out" / "rows.csv").read_text().splitlines()) >= 2
+
+
+@pytest.mark.parametrize("sweep", options("sweep"))
+def test_sweep_composes(sweep):
+    cfg = compose([f"+sweep={sweep}"])
+    assert cfg.study
+
+
+MY_COST = '''
+from rbctrl.costs import Cost
+
+class Brightness(Cost):
+    """Images should be as bright as `level`."""
+    def __init__(self, level: float) -> None:
+        super().__init__()
+        self.level = level
+
+    def forward(self, image, obs):
+        return (image - self.level).square().flatten(1).mean(1)
+'''
+MY_OPERATOR = '''
+from rbctrl.operators import LinearOperator
+
+class Flip(LinearOperator):
+    def forward(self, image):
+        return image.flip(-1)
+
+    def adjoint(self, y):
+        return y.flip(-1)
+'''
+
+
+def test_cost_and_operator_of_somebody_elses_package_are_chosen_from_the_command_line(tmp_path):
+    """From the current folder, without installing or registering anything; one sentence when the name is wrong."""
+    (tmp_path / "my_lab").mkdir()
+    (tmp_path / "my_lab" / "__init__.py").write_text("")
+    (tmp_path / "my_lab" / "costs.py").write_text(MY_COST)
+    (tmp_path / "my_lab" / "operators.py").write_text(MY_OPERATOR)
+    fast = ["data=leaves", "data.n=1", "data.size=16", "sampler.n_steps=3", "controller=rb_modulation"]
+
+    def rbctrl(*words):
+        command = [sys.executable, "-m", "rbctrl", *words]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+
+    mine = ["cost=custom", "cost._target_=my_lab.costs.Brightness", "+cost.level=0.7"]
+    flip = ["operator=custom", "operator._target_=my_lab.operators.Flip"]
+    done = rbctrl(*fast, *mine, *flip)
+    assert done.returncode == 0, done.stderr
+    assert "psnr" in done.stdout
+    summed = rbctrl(
+        *fast, "cost=sum", "+cost@cost.terms.mine=custom", "cost.terms.mine._target_=my_lab.costs.Brightness",
+        "+cost.terms.mine.level=0.7", "+cost.weights.mine=0.1",
+    )  # fmt: skip
+    assert summed.returncode == 0, summed.stderr
+    wrong = rbctrl(*fast, "cost=custom", "cost._target_=my_lab.costs.Britness", "+cost.level=0.7")
+    assert wrong.returncode != 0 and "Britness" in wrong.stderr and len(wrong.stderr.strip().splitlines()) == 1
+    checked = rbctrl("check", "operator=my_lab.operators.Flip", *mine)
+    assert checked.returncode == 0, checked.stderr

@@ -1,0 +1,128 @@
+"""The suites for other people's parts: ours pass, broken ones are named."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from controllers.cases import EXACT, PIXEL
+
+from rbctrl.controllers import DPS, NoControl
+from rbctrl.controllers.base import Controller
+from rbctrl.costs import Cost, ResidualNorm
+from rbctrl.priors import NetworkPrior
+from rbctrl.process import Step
+from rbctrl.schedules import VE, VP
+from rbctrl.testing import CheckError, check_controller, check_cost, check_prior
+from rbctrl.testing.worlds import UnitGaussian, unit_prior
+
+
+@pytest.mark.parametrize("name", [*PIXEL, *EXACT])
+def test_our_controllers_pass(name):
+    assert check_controller((PIXEL | EXACT)[name])
+
+
+class WholeBatch(Cost):
+    def forward(self, image, obs):
+        return obs.residual(image).square().mean().expand(len(image))
+
+
+class Scalar(Cost):
+    def forward(self, image, obs):
+        return image.square().mean()
+
+
+class Detached(Cost):
+    def forward(self, image, obs):
+        return image.detach().square().flatten(1).mean(1)
+
+
+class HalfGradient(Cost):
+    def forward(self, image, obs):
+        return (image * image.detach()).flatten(1).mean(1)
+
+
+@pytest.mark.parametrize(
+    ("cost", "word"), [(WholeBatch(), "rows"), (Scalar(), "one number"), (Detached(), "no gradient"), (HalfGradient(), "slope")]
+)
+def test_broken_costs_are_named(cost, word):
+    with pytest.raises(CheckError, match=word):
+        check_cost(cost)
+
+
+def test_a_cost_of_ours_passes():
+    names = [name for name, _ in check_cost(ResidualNorm())]
+    assert {"rows", "slope", "fp32"} <= set(names)
+
+
+class NotFrozen(Controller):
+    def __call__(self, run, x_t, i, state):
+        return run.push(run.process.estimate(x_t, i), i), state
+
+
+@dataclass(frozen=True)
+class Mixing(Controller):
+    def __call__(self, run, x_t, i, state):
+        est = run.process.estimate(x_t, i)
+        return run.push(est, i, 0.1 * est.x0_hat.mean(0, keepdim=True)), state
+
+
+@dataclass(frozen=True)
+class Leaky(Controller):
+    def __call__(self, run, x_t, i, state):
+        with torch.enable_grad():
+            x = x_t.detach().requires_grad_()
+            return run.push(run.process.estimate(x, i), i), state
+
+
+@dataclass(frozen=True)
+class Explosive(Controller):
+    def __call__(self, run, x_t, i, state):
+        step, state = NoControl()(run, x_t, i, state)
+        return Step(step.est, step.mean / 0, step.std, step.free), state
+
+
+@pytest.mark.parametrize(
+    ("controller", "word"), [(NotFrozen(), "frozen"), (Mixing(), "rows"), (Leaky(), "graph"), (Explosive(), "non-finite")]
+)
+def test_broken_controllers_are_named(controller, word):
+    with pytest.raises(CheckError, match=word):
+        check_controller(controller)
+    assert check_controller(DPS(0.1))
+
+
+class SmoothDenoiser(torch.nn.Module):
+    """A denoiser of photographs of the plainest kind: local means, more of them for more noise."""
+
+    def forward(self, x, sigma):
+        side = 2 * int(1 + 3 * float(sigma[0])) + 1
+        return torch.nn.functional.avg_pool2d(x, side, 1, side // 2, count_include_pad=False)
+
+
+def declared(network, parameterization):
+    return NetworkPrior(
+        network, parameterization=parameterization, time_input="sigma", network_schedule=VE(), value_range=(-1, 1)
+    )
+
+
+def test_a_prior_that_denoises_passes_and_a_wrong_declaration_is_diagnosed():
+    gains = [value for name, value in check_prior(declared(SmoothDenoiser(), "x0")) if name.startswith("gain")]
+    assert len(gains) == 3 and min(gains) > 0
+    with pytest.raises(CheckError, match="looks like x0 and was declared eps"):
+        check_prior(declared(SmoothDenoiser(), "eps"))
+
+
+def test_a_prior_with_a_batch_statistic_is_named():
+    class BatchStatistic(torch.nn.Module):
+        def forward(self, x, sigma):
+            return x / (1 + sigma.square().view(-1, 1, 1, 1)) - x.mean()
+
+    with pytest.raises(CheckError, match="alone is denoised otherwise"):
+        check_prior(declared(BatchStatistic(), "x0"))
+
+
+def test_the_unit_gaussian_is_exact():
+    t = torch.tensor(0.4, dtype=torch.float64)
+    x_t = torch.linspace(-1, 1, 12, dtype=torch.float64).view(1, 3, 2, 2)
+    alpha = float(VP().levels(t)[0])
+    torch.testing.assert_close(unit_prior().predict(x_t, t).x0_hat, alpha * x_t)
+    assert UnitGaussian()(x_t, torch.tensor([0.0])).equal(x_t)

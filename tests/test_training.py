@@ -1,0 +1,78 @@
+"""`rbctrl train`: resumable to the bit, and what it exports is what `photo` reads."""
+
+import pytest
+import torch
+
+import rbctrl.training as training
+from rbctrl.data.patches import Patches
+from rbctrl.networks import ConvUNet
+from rbctrl.priors.photographs import load_network
+from rbctrl.training import BatchShape, DenoiserModule, Training, draw_sigma
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice on workers, loggers and devices
+
+
+def make(folder, max_steps=8, **kwargs):
+    torch.random.default_generator.manual_seed(0)
+    settings = {
+        "network": ConvUNet(channels=(8, 8), blocks=1, embedding=16),
+        "work_dir": str(folder),
+        "out": str(folder / "out.safetensors"),
+        "max_steps": max_steps,
+        "decay": 0.25,
+        "batches": [BatchShape(16, 2), BatchShape(24, 1)],
+        "warmup_steps": 1,
+        "canvases": 2,
+        "canvas_size": 32,
+    }
+    return Training(**(settings | kwargs))
+
+
+@pytest.fixture(autouse=True)
+def short_epochs(monkeypatch):
+    monkeypatch.setattr(training, "STEPS_PER_EPOCH", 4)
+
+
+def test_an_interrupted_training_ends_where_an_undisturbed_one_does(tmp_path):
+    whole = make(tmp_path / "whole").run()
+    make(tmp_path / "parts", max_steps=4).run()  # stops inside the constant part of the learning rate
+    half = load_network(tmp_path / "parts" / "out.safetensors").state_dict()
+    parts = make(tmp_path / "parts").run()
+    ours, theirs = load_network(parts).state_dict(), load_network(whole).state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert not all(torch.equal(half[name], theirs[name]) for name in ours)
+
+
+def test_batches_are_a_function_of_the_step():
+    patches = Patches(torch.zeros(1, 32, 32, 3, dtype=torch.uint8), photo_share=0.5, names=("camera", "china"))
+    batch = patches.batch(7, 4, 16)
+    assert batch.shape == (4, 3, 16, 16) and batch.abs().max() <= 1
+    assert torch.equal(batch, patches.batch(7, 4, 16)) and not torch.equal(batch, patches.batch(8, 4, 16))
+
+
+def test_noise_levels_cover_the_range_and_centre_where_restoration_needs_them():
+    sigma = draw_sigma(20000, 0, 0)
+    assert sigma.min() < 0.01 and sigma.max() > 50
+    assert 0.25 < sigma.median() < 0.45
+
+
+def test_learning_rate_warms_up_stays_and_falls_to_zero():
+    module = DenoiserModule(ConvUNet(channels=(8,), blocks=1, embedding=16), 1e-3, 10, 100, 0.4, 0, False)
+    factors = [module.lr_factor(step) for step in range(101)]
+    assert factors[0] == 0.1 and set(factors[9:60]) == {1.0} and factors[100] == 0.0
+    assert all(b < a for a, b in zip(factors[60:], factors[61:]))
+
+
+def test_held_out_photographs_are_never_drawn():
+    from rbctrl.data.patches import WEIGHTS
+    from rbctrl.data.photos import GRAY, HELD_OUT, TRAINING
+
+    assert not set(WEIGHTS) & set(HELD_OUT)
+    assert set(WEIGHTS) == set(TRAINING) | set(GRAY)
+
+
+def test_impossible_trainings_are_refused(tmp_path):
+    for kwargs, word in (({"max_steps": 7}, "multiple"), ({"decay": 0.0}, "decay"), ({"photo_share": 2.0}, "photo_share")):
+        with pytest.raises(ValueError, match=word):
+            make(tmp_path, **kwargs)
