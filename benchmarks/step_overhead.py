@@ -1,11 +1,13 @@
 """Time of one step of each controller over the bare network calls it needs.
 
-    python benchmarks/step_overhead.py [--sizes 64,128,256] [--batches 1,8] [--repeats 15] [--out benchmarks/step_overhead.csv]
+    python benchmarks/step_overhead.py [--sizes 64,128,256] [--batches 1,8] [--repeats 15] [--out
+    benchmarks/step_overhead.csv]
 
-In one process, for each size and batch: every round times n steps of each controller through `rbctrl.sampling.sample`, and
-right beside it n bare calls of the same network on the same input: a forward, or a forward and a vector-Jacobian product
-with respect to the input. The bare call is as fast as it can be made: same memory format and threads, frozen weights, no
-gradient where none is needed. Printed is the median over the rounds of the ratio, with its quartiles.
+In one process, for each size and batch: every round times n steps of each controller through
+`rbctrl.sampling.sample`, and right beside it n bare calls of the same network on the same input: a forward, or a
+forward and a vector-Jacobian product with respect to the input. The bare call is as fast as it can be made: same
+memory format and threads, frozen weights, no gradient where none is needed. Printed is the median over the rounds of
+the ratio, with its quartiles.
 """
 
 from __future__ import annotations
@@ -62,7 +64,9 @@ def measure(size: int, batch: int, repeats: int, n_steps: int) -> list[dict[str,
     prior = photo()
     prior.load()
     rng = ImageRNG(0, tuple(("image", k) for k in range(batch)))
-    obs = observe(Downsample(4).draw(rng, (3, size, size)), GaussianNoise(0.05), rng.uniform("x", (3, size, size)) * 2 - 1, rng)
+    obs = observe(
+        Downsample(4).draw(rng, (3, size, size)), GaussianNoise(0.05), rng.uniform("x", (3, size, size)) * 2 - 1, rng
+    )
     process = ddim(prior, (3, size, size), n_steps, PolyRho())
     run = Run(process, Objective(ResidualNorm(), obs), rng)
     x = rng.normal("x_t", (3, size, size)).contiguous(memory_format=torch.channels_last)
@@ -116,7 +120,8 @@ def main() -> None:
                 rows.append(row)
                 print(
                     f"{size:4d} px, batch {batch}: {row['controller']:<30} {row['ratio']:.3f} "
-                    f"[{row['quartile_1']:.3f}, {row['quartile_3']:.3f}] of {row['bare_ms']:.1f} ms ({row['bare_calls']})",
+                    f"[{row['quartile_1']:.3f}, {row['quartile_3']:.3f}] "
+                    f"of {row['bare_ms']:.1f} ms ({row['bare_calls']})",
                     flush=True,
                 )
     given.out.parent.mkdir(parents=True, exist_ok=True)

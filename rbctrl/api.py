@@ -16,7 +16,7 @@ from rbctrl.data.base import Item
 from rbctrl.data.files import Unreadable, read_image, square
 from rbctrl.data.sources import Memory
 from rbctrl.metrics import Metric
-from rbctrl.noise import GaussianNoise, NoNoise, Noise
+from rbctrl.noise import GaussianNoise, Noise, NoNoise
 from rbctrl.operators.base import Operator
 from rbctrl.posterior_mean import ItemSamples
 from rbctrl.priors.base import Prior
@@ -31,7 +31,8 @@ class Restored:
         samples: [n_samples, C, H, W] in [-1, 1]; not clamped.
         mean: [C, H, W] over the samples that stayed finite.
         sd: [C, H, W], their standard deviation; 0 for one sample.
-        rows: one dict per sample: sample, final_cost, control_energy, nfe, vjp, decoder_vjp, seconds_per_image, chi2 ...
+        rows: one dict per sample: sample, final_cost, control_energy, nfe, vjp, decoder_vjp, seconds_per_image, chi2
+            ...
     """
 
     samples: Tensor
@@ -101,10 +102,13 @@ def restore(
         dtype: float32 or float64.
 
     Raises:
-        ValueError: both sigma_y and noise are given, y holds a number that is not finite, or the combination cannot work.
+        ValueError: both sigma_y and noise are given, y holds a number that is not finite, or the combination cannot
+            work.
     """
     if not torch.isfinite(y).all():
-        raise ValueError("y holds a number that is not finite: mark what was not measured by the operator's mask instead")
+        raise ValueError(
+            "y holds a number that is not finite: mark what was not measured by the operator's mask instead"
+        )
     solver = Solver(
         prior=_option("prior", prior),
         operator=_option("operator", operator),

@@ -30,6 +30,7 @@ from rbctrl.solver import Sampler, Solution, Solver, pick_device, pick_dtype
 log = logging.getLogger(__name__)
 
 DETERMINING = ("prior", "operator", "noise", "cost", "sampler", "controller", "dtype")
+WHICH_IMAGES = ("n", "names", "pattern")
 
 
 class Progress(Protocol):
@@ -116,7 +117,8 @@ class Experiment:
         store = ResultStore(out_dir, self.logger)
         weights = self.prior.fingerprint()
         store.save_config(
-            {**record, "cell": cell_key(record, weights), "weights": weights, "noise": self.noise.describe()}, versions()
+            {**record, "cell": cell_key(record, weights), "weights": weights, "noise": self.noise.describe()},
+            versions(),
         )
         bar, scores, samples = None, [], None
         batches = self.data.batches(self.batch_size, self.n_samples)
@@ -216,11 +218,13 @@ def is_picture(x: Tensor) -> bool:
 
 
 def cell_key(record: Mapping[str, object], weights: str) -> str:
-    """Identifies what determines a row besides its item, sample and seed: config of the determining groups, and weights.
+    """Identifies what determines a row besides its item, sample and seed: config of these groups, and the weights.
 
-    Metrics, device, batch size and number of images are not in it.
+    Metrics, device, batch size and which or how many images run are not in it; how an image is read (size, path) is.
     """
     config = record.get("config") or {}
     determining = {name: config.get(name) for name in DETERMINING}
+    data = config.get("data") or {}
+    determining["data"] = {name: value for name, value in data.items() if name not in WHICH_IMAGES}
     text = json.dumps([determining, weights], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

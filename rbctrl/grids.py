@@ -1,7 +1,7 @@
 """Time grids: the n + 1 descending times t_0 > t_1 > ... > t_n of a sampler.
 
-A grid that ends at t = 0 ends on the image. Truth tables use `LogSNR`, which ends at sigma > 0: there the control energy
-of the last step is finite, and the chain approaches its SDE uniformly.
+A grid that ends at t = 0 ends on the image. Truth tables use `LogSNR`, which ends at sigma > 0: there the control
+energy of the last step is finite, and the chain approaches its SDE uniformly.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ def _linspace(first: float, last: float, n_steps: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Uniform(TimeGrid):
-    """Equal steps in t, moved towards noise by `shift`: t -> shift t / (1 + (shift - 1) t) (Esser et al., ICML 2024, eq. 23)."""
+    """Equal steps in t, moved towards noise by `shift`: t -> shift t / (1 + (shift - 1) t).
+
+    (Esser et al., ICML 2024, eq. 23.)
+    """
 
     t_start: float = 1.0
     t_end: float = 0.0

@@ -73,7 +73,8 @@ class GaussianNoise(Noise):
 class PoissonNoise(Noise):
     """Photon counts: y = 2 k / peak - 1 with k ~ Poisson(peak (A(x) + 1) / 2).
 
-    DPS's official setting is peak = 255. It also clips y to [-1, 1], which is not done here: clipping biases bright pixels.
+    DPS's official setting is peak = 255. It also clips y to [-1, 1], which is not done here: clipping biases bright
+    pixels.
 
     Args:
         peak: mean count of a white pixel.

@@ -1,8 +1,8 @@
 """The uncontrolled reverse process on a time grid: all that a controller may ask of the prior.
 
-One step is x_s = c_x0 x0_hat + c_eps eps_hat + c_z z. A controller moves its mean by u; with std the standard deviation it
-chooses, the energy of the step is KL(N(mean, std^2) || N(free, c_z^2)), and the sum over the steps is the KL of the whole
-controlled chain from the free one.
+One step is x_s = c_x0 x0_hat + c_eps eps_hat + c_z z. A controller moves its mean by u; with std the standard
+deviation it chooses, the energy of the step is KL(N(mean, std^2) || N(free, c_z^2)), and the sum over the steps is
+the KL of the whole controlled chain from the free one.
 """
 
 from __future__ import annotations

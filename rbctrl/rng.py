@@ -1,8 +1,8 @@
 """Noise as a pure function of (seed, item, sample, key).
 
-Every random number of a run is drawn here, per row and by name, so a result never depends on the batch it ran in, on the
-device, on the order of the calls or on which other images ran. torch's CPU generator keeps only the low 32 bits of its
-seed; here the whole name is hashed to 128 bits, from which numpy's SFC64 is seeded.
+Every random number of a run is drawn here, per row and by name, so a result never depends on the batch it ran in, on
+the device, on the order of the calls or on which other images ran. torch's CPU generator keeps only the low 32 bits
+of its seed; here the whole name is hashed to 128 bits, from which numpy's SFC64 is seeded.
 """
 
 from __future__ import annotations

@@ -138,7 +138,9 @@ class Cosine(_VariancePreserving):
         scale = math.pi / 2 / (1 + self.offset)
         alpha_bar = ((t + self.offset) * scale).cos().square() / math.cos(self.offset * scale) ** 2
         alpha_bar = torch.where(t > 0, alpha_bar, torch.ones_like(alpha_bar)).clamp(self.alpha_bar_min, 1.0)
-        return (alpha_bar.logit() - 2 * math.log(self.shift)).clamp(min=math.log(self.alpha_bar_min) - math.log1p(-self.alpha_bar_min))
+        return (alpha_bar.logit() - 2 * math.log(self.shift)).clamp(
+            min=math.log(self.alpha_bar_min) - math.log1p(-self.alpha_bar_min)
+        )
 
     def time(self, log_snr: Tensor) -> Tensor:
         scale = math.pi / 2 / (1 + self.offset)

@@ -80,8 +80,9 @@ class Solver:
         """Refuses what cannot work, before weights are loaded.
 
         Raises:
-            ValueError: the controller's reason.
+            ValueError: the controller's reason, or a sampler that cannot run (eta, grid, start).
         """
+        self.sampler(self.prior, shape=(1,))
         reason = self.controller.check(self.prior, self.operator, self.cost)
         if reason is not None:
             raise ValueError(f"this combination cannot work: {reason}")
@@ -135,7 +136,7 @@ class Solver:
 
 
 def pick_device(name: str) -> torch.device:
-    """ "auto" is the GPU where there is one.
+    """The device of a name; auto is the GPU where there is one.
 
     Raises:
         ValueError: torch knows no such device, or it is not there.

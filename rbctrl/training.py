@@ -2,8 +2,9 @@
 
     minimise E[ lambda(sigma) |D(x_0 + sigma eps; sigma) - x_0|^2 ],  lambda = (sigma^2 + s_d^2) / (sigma s_d)^2
 
-(Karras et al., NeurIPS 2022, section 5). The learning rate warms up, stays constant and falls to zero over the last part
-of training: a run can be prolonged or shortened from any checkpoint of the constant part and equals an undisturbed one.
+(Karras et al., NeurIPS 2022, section 5). The learning rate warms up, stays constant and falls to zero over the last
+part of training: a run can be prolonged or shortened from any checkpoint of the constant part and equals an
+undisturbed one.
 """
 
 from __future__ import annotations
@@ -186,7 +187,9 @@ class Training:
             gradient_clip_val=1.0,
             callbacks=[
                 EMAWeightAveraging(decay=self.ema_decay),
-                ModelCheckpoint(folder, filename="last", save_last=False, every_n_epochs=1, enable_version_counter=False),
+                ModelCheckpoint(
+                    folder, filename="last", save_last=False, every_n_epochs=1, enable_version_counter=False
+                ),
             ],
             logger=CSVLogger(folder, name="log"),  # a version of its own for each start: nothing is overwritten
             reload_dataloaders_every_n_epochs=1,

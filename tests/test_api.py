@@ -42,8 +42,8 @@ def test_restore_gives_the_bits_of_the_command_line(photo_file, tmp_path, option
     rng = ImageRNG(3, ((item.name, 0),))
     y = observe(operator.draw(rng, (3, 32, 32)), GaussianNoise(0.05), item.image[None], rng).y[0]
     ours = rbctrl.restore(
-        y, operator, controller="proximal", sampler=build("sampler", "ddpm", ["sampler.n_steps=4"]), n_samples=2, seed=3,
-        item=item.name,
+        y, operator, controller="proximal", sampler=build("sampler", "ddpm", ["sampler.n_steps=4"]), n_samples=2,
+        seed=3, item=item.name,
     )  # fmt: skip
     for row in ours.rows:
         theirs = rows[str(row["sample"])]

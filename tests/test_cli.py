@@ -50,7 +50,7 @@ class Experiment:
         if self.seed == 17:
             open("absent.png")
         if self.seed == 18:
-            import diffusers.no_such_module
+            raise ImportError("No module named 'diffusers'", name="diffusers")
         if self.seed == 19:
             self.sampler(1)
         written = " ".join(str(record[name]) for name in ("choices", "overrides", "config"))

@@ -76,7 +76,14 @@ def test_groups_are_the_fields_of_an_experiment():
 
 @pytest.mark.parametrize("preset", options("experiment"))
 def test_preset_runs_end_to_end(preset, tmp_path):
-    command = [sys.executable, "-m", "rbctrl", f"experiment={preset}", "sampler.n_steps=3", f"hydra.run.dir={tmp_path}/out"]
+    command = [
+        sys.executable,
+        "-m",
+        "rbctrl",
+        f"experiment={preset}",
+        "sampler.n_steps=3",
+        f"hydra.run.dir={tmp_path}/out",
+    ]
     cfg = compose([f"experiment={preset}"])
     smaller = {"n": 1, "names": "[astronaut]", "size": 32}
     command += [f"data.{key}={value}" for key, value in smaller.items() if key in cfg.data]
@@ -105,7 +112,7 @@ class Brightness(Cost):
     def forward(self, image, obs):
         return (image - self.level).square().flatten(1).mean(1)
 '''
-MY_OPERATOR = '''
+MY_OPERATOR = """
 from rbctrl.operators import LinearOperator
 
 class Flip(LinearOperator):
@@ -114,7 +121,7 @@ class Flip(LinearOperator):
 
     def adjoint(self, y):
         return y.flip(-1)
-'''
+"""
 
 
 def test_cost_and_operator_of_somebody_elses_package_are_chosen_from_the_command_line(tmp_path):

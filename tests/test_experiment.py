@@ -158,3 +158,8 @@ def test_key_of_a_cell_holds_what_determines_a_row_and_nothing_else():
     assert key == cell_key({"config": {"controller": {"zeta": 1.0}, "metrics": {}, "batch_size": 1}}, "abc")
     assert key != cell_key({"config": {"controller": {"zeta": 2.0}}}, "abc")
     assert key != cell_key(record, "abd")
+    sized = [
+        {"config": record["config"] | {"data": {"size": size, "n": n}}} for size, n in ((64, 1), (64, 9), (128, 1))
+    ]
+    small, more, large = (cell_key(r, "abc") for r in sized)
+    assert small == more != large

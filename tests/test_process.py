@@ -103,7 +103,9 @@ def test_published_ddpm_of_1000_steps_reads_its_table():
     schedule = DiscreteVP.linear()
     process = ddim(tiny_prior(schedule), (3, 8, 8), 1000, Uniform(), eta=1.0)
     table = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
-    torch.testing.assert_close(torch.tensor(process.alpha[:-1][::-1], dtype=torch.float64), table.sqrt(), rtol=0, atol=1e-15)
+    torch.testing.assert_close(
+        torch.tensor(process.alpha[:-1][::-1], dtype=torch.float64), table.sqrt(), rtol=0, atol=1e-15
+    )
 
 
 def test_impossible_processes_are_refused():

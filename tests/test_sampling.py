@@ -16,7 +16,7 @@ class LeftHalf(Operator):
 
 
 def test_energy_is_the_kl_of_the_whole_chain():
-    """E_u[log dP_u / dP_free] along the controlled paths, from the densities of every step, equals the summed energy."""
+    """E_u[log dP_u / dP_free] along the controlled paths, from the densities of every step, is the summed energy."""
     prior = plane()
     run = plane_run(prior, exact_process(prior, 10), 400)
     steps, states = [], []
@@ -106,5 +106,7 @@ def test_adam_is_torchs_adam_row_by_row():
         value(theirs).sum().backward()
         optimizer.step()
     torch.testing.assert_close(ours, theirs.detach(), rtol=0, atol=1e-14)
-    one, _, _ = adam_step(torch.zeros_like(target), gradient(value, torch.zeros_like(target)), *[torch.zeros_like(target)] * 2, 1, 0.1)
+    one, _, _ = adam_step(
+        torch.zeros_like(target), gradient(value, torch.zeros_like(target)), *[torch.zeros_like(target)] * 2, 1, 0.1
+    )
     torch.testing.assert_close(one, 0.1 * target.sign(), rtol=1e-6, atol=1e-6)

@@ -38,7 +38,8 @@ def test_time_zero_is_clean(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "total"), [("vp", "squares"), ("linear", "squares"), ("cosine", "squares"), ("flow", "sum"), ("ve", "alpha")]
+    ("name", "total"),
+    [("vp", "squares"), ("linear", "squares"), ("cosine", "squares"), ("flow", "sum"), ("ve", "alpha")],
 )
 def test_each_family_shares_its_log_snr_in_its_own_way(name, total):
     alpha, sigma = SCHEDULES[name].levels(T)

@@ -42,7 +42,8 @@ class HalfGradient(Cost):
 
 
 @pytest.mark.parametrize(
-    ("cost", "word"), [(WholeBatch(), "rows"), (Scalar(), "one number"), (Detached(), "no gradient"), (HalfGradient(), "slope")]
+    ("cost", "word"),
+    [(WholeBatch(), "rows"), (Scalar(), "one number"), (Detached(), "no gradient"), (HalfGradient(), "slope")],
 )
 def test_broken_costs_are_named(cost, word):
     with pytest.raises(CheckError, match=word):
@@ -82,7 +83,8 @@ class Explosive(Controller):
 
 
 @pytest.mark.parametrize(
-    ("controller", "word"), [(NotFrozen(), "frozen"), (Mixing(), "rows"), (Leaky(), "graph"), (Explosive(), "non-finite")]
+    ("controller", "word"),
+    [(NotFrozen(), "frozen"), (Mixing(), "rows"), (Leaky(), "graph"), (Explosive(), "non-finite")],
 )
 def test_broken_controllers_are_named(controller, word):
     with pytest.raises(CheckError, match=word):

@@ -73,6 +73,10 @@ def test_held_out_photographs_are_never_drawn():
 
 
 def test_impossible_trainings_are_refused(tmp_path):
-    for kwargs, word in (({"max_steps": 7}, "multiple"), ({"decay": 0.0}, "decay"), ({"photo_share": 2.0}, "photo_share")):
+    for kwargs, word in (
+        ({"max_steps": 7}, "multiple"),
+        ({"decay": 0.0}, "decay"),
+        ({"photo_share": 2.0}, "photo_share"),
+    ):
         with pytest.raises(ValueError, match=word):
             make(tmp_path, **kwargs)

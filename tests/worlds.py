@@ -59,7 +59,9 @@ class TinyNet(nn.Module):
     def __init__(self, channels: int = 3, seed: int = 0) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        self.weight = nn.Parameter(0.3 * torch.randn(channels, channels, 3, 3, generator=generator, dtype=torch.float64))
+        self.weight = nn.Parameter(
+            0.3 * torch.randn(channels, channels, 3, 3, generator=generator, dtype=torch.float64)
+        )
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         mixed = nn.functional.conv2d(x, self.weight.to(x.dtype), padding=1)
@@ -94,7 +96,9 @@ def unit_prior() -> NetworkPrior:
     )
 
 
-def image_run(operator: nn.Module, n: int = 4, size: int = 8, n_steps: int = 4, eta: float = 1.0, **kwargs: object) -> Run:
+def image_run(
+    operator: nn.Module, n: int = 4, size: int = 8, n_steps: int = 4, eta: float = 1.0, **kwargs: object
+) -> Run:
     """n random images of size x size, measured by `operator`, in fp64, on a random network."""
     prior = kwargs.pop("prior", None) or tiny_prior()
     rng = ImageRNG(0, tuple((f"image{k}", 0) for k in range(n)), torch.float64)
@@ -105,5 +109,3 @@ def image_run(operator: nn.Module, n: int = 4, size: int = 8, n_steps: int = 4, 
     process = ddim(prior, (3, size, size), n_steps, grid, eta)
     cost = kwargs.pop("cost", None) or ResidualNorm()
     return Run(process, Objective(cost, obs, prior.codec, process.evaluations), rng)
-
-

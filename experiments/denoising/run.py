@@ -1,10 +1,11 @@
-"""Gaussian denoising of the four held-out photographs at 256 px: the shipped prior, one evaluation, against scikit-image.
+"""Gaussian denoising of the four held-out photographs at 256 px: the shipped prior, one evaluation, against
+scikit-image.
 
     python experiments/denoising/run.py [--seeds 4] [--out experiments/denoising/expected.csv]
 
 The classical methods are tuned at each noise level on five training photographs; the prior has nothing to tune.
-sigma is on [0, 255]. PSNR is of images clamped to [-1, 1], mean over photographs and noise seeds, with the standard error
-over them.
+sigma is on [0, 255]. PSNR is of images clamped to [-1, 1], mean over photographs and noise seeds, with the standard
+error over them.
 """
 
 from __future__ import annotations
@@ -48,9 +49,7 @@ def tv(y: Tensor, sigma: float, setting: float) -> Tensor:
 
 def nlm(y: Tensor, sigma: float, setting: tuple[float, int]) -> Tensor:
     h, patch = setting
-    return classical(
-        denoise_nl_means, y, h=h * sigma, sigma=sigma, patch_size=patch, patch_distance=8, fast_mode=True
-    )
+    return classical(denoise_nl_means, y, h=h * sigma, sigma=sigma, patch_size=patch, patch_distance=8, fast_mode=True)
 
 
 class Network:
@@ -98,7 +97,9 @@ def main() -> None:
                 for seed in range(given.seeds)
             ]
             error = statistics.stdev(values) / len(values) ** 0.5
-            rows.append({"sigma_255": level, "method": name, "setting": setting, "psnr": statistics.fmean(values), "se": error})
+            rows.append(
+                {"sigma_255": level, "method": name, "setting": setting, "psnr": statistics.fmean(values), "se": error}
+            )
             bar.update()
     bar.close()
     with open(given.out, "w", newline="") as file:

@@ -1,9 +1,10 @@
-"""The table of experiments/restoration: means over photographs and seeds, and paired differences to the best classical method.
+"""The table of experiments/restoration: means over photographs and seeds, and paired differences to the best
+classical method.
 
     python experiments/restoration/table.py [outputs/restoration] [--out experiments/restoration/expected.csv]
 
-Where a controller drew several samples, its row is that of the posterior mean. The standard error of a difference is that
-of the mean of the paired differences: same photograph, same seed, hence same measurement.
+Where a controller drew several samples, its row is that of the posterior mean. The standard error of a difference is
+that of the mean of the paired differences: same photograph, same seed, hence same measurement.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
         classical = summary.loc[operator].loc[lambda t: t.index.isin(CLASSICAL), "psnr"]
         best[operator] = classical.idxmax()
     wide = rows.pivot_table(index=KEYS, columns="controller", values="psnr")
-    for (operator, controller) in summary.index:
+    for operator, controller in summary.index:
         paired = (wide.loc[operator][controller] - wide.loc[operator][best[operator]]).dropna()
         summary.loc[(operator, controller), "gain"] = paired.mean()
         summary.loc[(operator, controller), "gain_se"] = paired.sem()

@@ -93,7 +93,7 @@ def gradient(value: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def adam_step(x: Tensor, grad: Tensor, m: Tensor, v: Tensor, k: int, lr: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Step k = 1, 2, ... of Adam (betas .9, .999, eps 1e-8) without hidden state, so that rows can be taken and frozen."""
+    """Step k = 1, 2, ... of Adam (betas .9, .999, eps 1e-8); without hidden state, rows can be taken and frozen."""
     m = 0.9 * m + 0.1 * grad
     v = 0.999 * v + 0.001 * grad.square()
     return x - lr * (m / (1 - 0.9**k)) / ((v / (1 - 0.999**k)).sqrt() + 1e-8), m, v

@@ -17,13 +17,13 @@ from rbctrl.process import Step
 class Doob(Controller):
     """The exact h-transform: x0_hat becomes E[x_0 | x_t, y], i.e. u = gain (E[x_0 | x_t, y] - E[x_0 | x_t]).
 
-    In continuous time it is the control that minimises E[energy + -log p(y | x_0)] (Fleming, 1977; Dai Pra, 1991), and it
-    samples p(x_0 | y) if x_T has the right law. On a grid its excess cost is O(1 / n).
+    In continuous time it is the control that minimises E[energy + -log p(y | x_0)] (Fleming, 1977; Dai Pra, 1991),
+    and it samples p(x_0 | y) if x_T has the right law. On a grid its excess cost is O(1 / n).
 
     Args:
-        exact_variance: also take std^2 = c_z^2 + gain^2 Var[x_0 | x_t, y], the exact variance of x_s given x_t and y; for one
-            Gaussian the chain is then exact at any number of steps. It pays O(1 / n) more energy: energy is measured
-            against the chain whose std is c_z.
+        exact_variance: also take std^2 = c_z^2 + gain^2 Var[x_0 | x_t, y], the exact variance of x_s given x_t and y;
+            for one Gaussian the chain is then exact at any number of steps. It pays O(1 / n) more energy: energy is
+            measured against the chain whose std is c_z.
     """
 
     exact_variance: bool = False
@@ -31,7 +31,7 @@ class Doob(Controller):
     def check(self, prior: Prior, operator: Operator, cost: Cost) -> str | None:
         if isinstance(prior, ExactPrior):
             return None
-        return "doob needs a prior whose posterior is known in closed form: prior=gmm2d, gaussian_field or empirical"
+        return "doob needs a prior whose posterior is known in closed form: prior=gmm2d or prior=empirical"
 
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
         process, obs = run.process, run.obs

@@ -22,8 +22,8 @@ class DPS(Controller):
     code. The norm is per image; the released code takes it over the whole batch, so that images influence each other.
     It also clips x0_hat to [-1, 1] (`prior.clip`) and uses the learned variance of its network, which is not done here.
 
-    The step size is that of the sampler it was tuned for (DDPM, 1000 steps): tune zeta with the number of steps. The energy
-    is exact for eta > 0.
+    The step size is that of the sampler it was tuned for (DDPM, 1000 steps): tune zeta with the number of steps. The
+    energy is exact for eta > 0.
 
     Args:
         zeta: step size, in units of the image per unit gradient.

@@ -2,8 +2,8 @@
 
     x0* ~ argmin_x0 cost(decode(x0)) + weight |x0 - x0_hat|^2,     u = gain (x0* - x0_hat)
 
-Released code and paper differ (Adam against plain descent, weight of the proximal term, frozen or recomputed eps_hat); each
-difference is a parameter here.
+Released code and paper differ (Adam against plain descent, weight of the proximal term, frozen or recomputed
+eps_hat); each difference is a parameter here.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def _check_eps(eps: str) -> None:
 class RBModulation(Controller):
     """Rout et al., RB-Modulation, ICLR 2025, Algorithm 2, as released: a few Adam steps. https://arxiv.org/abs/2405.17401.
 
-    Adam is scale-free: its first step moves every coordinate by the learning rate, whatever the cost, and the learning rate
-    decays as lr (1 - i / n). The energy is exact for eta > 0.
+    Adam is scale-free: its first step moves every coordinate by the learning rate, whatever the cost, and the
+    learning rate decays as lr (1 - i / n). The energy is exact for eta > 0.
 
     Args:
         inner_steps: M, Adam steps per denoising step; the optimiser is fresh in each.
         lr: Adam's learning rate before decay, in units of the state.
         prox_weight: of the mean square of x0 - x0_hat (the released code's `lam_txt_alignment`; 0 by default there).
-        eps: "frozen" keeps eps_hat (released code), "recomputed" lets it follow from x_t and x0* (a reading of the paper's
-            DDIM(x0*, x_t)); the second is a much weaker control at the same settings.
+        eps: "frozen" keeps eps_hat (released code), "recomputed" lets it follow from x_t and x0* (a reading of the
+            paper's DDIM(x0*, x_t)); the second is a much weaker control at the same settings.
     """
 
     inner_steps: int = 3
@@ -61,7 +61,8 @@ class RBModulation(Controller):
 class RBModulationProx(Controller):
     """Algorithm 2 solved in closed form, for a linear operator and a quadratic cost.
 
-        x0* = argmin |x0 - x0_hat|^2 + g |y - A x0|^2,   g = strength r_t^2 / sigma_y^2,   r_t^2 = sigma_t^2 / (alpha_t^2 + sigma_t^2)
+        x0* = argmin |x0 - x0_hat|^2 + g |y - A x0|^2,
+        g = strength r_t^2 / sigma_y^2,   r_t^2 = sigma_t^2 / (alpha_t^2 + sigma_t^2)
 
     This is E[x_0 | x_t, y] where Cov[x_0 | x_t] = strength r_t^2 I. The energy is exact for eta > 0.
 

@@ -9,7 +9,10 @@ from rbctrl.observation import Observation
 
 
 class TotalVariation(Cost):
-    """Mean absolute difference of vertical plus that of horizontal neighbours (Rudin, Osher and Fatemi, 1992, anisotropic)."""
+    """Mean absolute difference of vertical neighbours plus that of horizontal ones.
+
+    (The anisotropic form of Rudin, Osher and Fatemi, Physica D 60, 1992.)
+    """
 
     def forward(self, image: Tensor, obs: Observation) -> Tensor:
         dy, dx = image.diff(dim=-2), image.diff(dim=-1)

@@ -36,7 +36,9 @@ class Item:
             raise ValueError(f"item {self.name!r} has neither an image nor a measurement y: give one of them")
         if self.image is not None and self.image.ndim not in (1, 3):
             shape = list(self.image.shape)
-            raise ValueError(f"the image of item {self.name!r} has shape {shape}, expected [C, H, W], or [D] for a vector")
+            raise ValueError(
+                f"the image of item {self.name!r} has shape {shape}, expected [C, H, W], or [D] for a vector"
+            )
 
     @property
     def shapes(self) -> tuple[torch.Size | None, torch.Size | None]:

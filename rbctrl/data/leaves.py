@@ -19,7 +19,7 @@ TEXTURE_SIZE = 256
 
 
 def colored_noise(exponent: Tensor, stretch: Tensor, angle: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Gaussian fields [T, size, size] with spectrum |f|^-exponent, stretched along an angle; zero mean, unit variance."""
+    """Gaussian fields [T, size, size], amplitude |f|^-exponent, stretched along an angle; zero mean, unit variance."""
     f = torch.fft.fftfreq(size)
     fy, fx = torch.meshgrid(f, f, indexing="ij")
     cos, sin = angle.cos().view(-1, 1, 1), angle.sin().view(-1, 1, 1)
@@ -51,7 +51,7 @@ def make_textures(generator: torch.Generator, count: int = 40, size: int = TEXTU
 
 
 def sample_palettes(photos: list[Tensor], generator: torch.Generator, count: int = 256, colors: int = 48) -> Tensor:
-    """Colours [count, colors, 3] in [0, 1], each palette from one random square crop of one photograph [H, W, 3] uint8."""
+    """Colours [count, colors, 3] in [0, 1], each from one random square crop of a photograph [H, W, 3] uint8."""
     palettes = []
     for k in range(count):
         photo = photos[k % len(photos)]
@@ -151,9 +151,7 @@ class DeadLeaves:
         aspect = (-2.4 * self._rand(count, 1, 1).square()).exp()
         powers = torch.tensor([1.0, 2.0, 2.0, 2.0, 4.0, 12.0])
         power = powers[torch.randint(len(powers), (count, 1, 1), generator=self.generator)]
-        gauge = (
-            (x.abs() / radius + 1e-4).pow(power) + (y.abs() / (radius * aspect) + 1e-4).pow(power)
-        ).pow(1 / power)
+        gauge = ((x.abs() / radius + 1e-4).pow(power) + (y.abs() / (radius * aspect) + 1e-4).pow(power)).pow(1 / power)
         if radius > 3:  # stars and blobs
             lobes = torch.randint(2, 8, (count, 1, 1), generator=self.generator)
             angle = torch.atan2(y, x)

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from rbctrl.data.leaves import DeadLeaves, make_textures, sample_palettes
-from rbctrl.data.photos import GRAY, TRAINING, photo_path
+from rbctrl.data.photos import GRAY, photo_path
 
 # How often a photograph is drawn: everyday colour scenes first, instruments and flat textures seldom.
 WEIGHTS = {

@@ -1,7 +1,8 @@
 """What an operator A in y = A(x) + noise has to offer.
 
-A linear operator needs `forward` and its exact transpose `adjoint`. Everything else follows from one solve in the space of
-the measurement, `gram_solve(v, rho)` = (A A^T + rho I)^-1 v, by conjugate gradient unless a closed form is written:
+A linear operator needs `forward` and its exact transpose `adjoint`. Everything else follows from one solve in the
+space of the measurement, `gram_solve(v, rho)` = (A A^T + rho I)^-1 v, by conjugate gradient unless a closed form is
+written:
 
     pinv(y)           = A^T (A A^T)^-1 y                                     the shortest image with A x nearest to y
     prox(x, y, rho)   = x + A^T (A A^T + rho I)^-1 (y - A x)                 argmin_z |A z - y|^2 + rho |z - x|^2

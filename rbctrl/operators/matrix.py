@@ -34,7 +34,7 @@ class Matrix(LinearOperator):
         return y @ self.matrix.to(y)
 
     def gram_solve(self, v: Tensor, rho: float | Tensor = 0.0) -> Tensor:
-        """(M M^T + rho I)^-1 v by eigen-decomposition; for rho = 0 null directions (1e-12 of the largest) are left out."""
+        """(M M^T + rho I)^-1 v by eigen-decomposition; for rho = 0 null directions (1e-12 of the largest) are cut."""
         values, vectors = self.values.to(v), self.vectors.to(v)
         damped = values + rho
         inverse = torch.where(damped > 1e-12 * values.max(), 1 / damped, 0.0)

@@ -1,12 +1,12 @@
 """Gaussian mixtures: the posterior, the h-function and the optimal control in closed form.
 
-x_0 ~ sum_k w_k N(m_k, C_k), x_t = alpha x_0 + sigma eps, y = A x_0 + sigma_y n with linear A. Given the component, x_0 is
-Gaussian with precision P_k = C_k^-1 + (alpha/sigma)^2 I + A^T A / sigma_y^2 and mean P_k^-1 h_k,
+x_0 ~ sum_k w_k N(m_k, C_k), x_t = alpha x_0 + sigma eps, y = A x_0 + sigma_y n with linear A. Given the component,
+x_0 is Gaussian with precision P_k = C_k^-1 + (alpha/sigma)^2 I + A^T A / sigma_y^2 and mean P_k^-1 h_k,
 
     h_k = C_k^-1 m_k + (alpha / sigma^2) x_t + A^T y / sigma_y^2,
 
-and the log-weight of the component is, up to a constant, log w_k - (m_k^T C_k^-1 m_k + log|P_k C_k|) / 2 + h_k^T P_k^-1 h_k / 2.
-Without y the same formulas give E[x_0 | x_t].
+and the log-weight of the component is, up to a constant, log w_k - (m_k^T C_k^-1 m_k + log|P_k C_k|) / 2 + h_k^T
+P_k^-1 h_k / 2. Without y the same formulas give E[x_0 | x_t].
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class GaussianMixture(Prior):
         return Estimate(x0_hat.to(x_t.dtype), ((x_t - alpha * x0_hat) / sigma).to(x_t.dtype))
 
     def _components(self, x_t: Tensor, t: Tensor, obs: Observation | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-weights [B, K] up to a constant, means [B, K, D], covariances [B or 1, K, D, D] of x_0 given x_t (and y)."""
+        """Log-weights [B, K] up to a constant, means [B, K, D] and covariances of x_0 given x_t (and y)."""
         alpha, sigma = (float(level) for level in self.schedule.levels(t))
         return self._solve(x_t, x_t.flatten(1).double(), alpha, sigma, obs)
 
@@ -145,10 +145,17 @@ class GaussianMixture(Prior):
         if obs is not None:
             matrix = self._operator_matrix(obs) / obs.sigma_y
             precision = precision + (matrix.mT @ matrix)[:, None]
-            h = h + torch.einsum("bmd,bm->bd", matrix.expand(len(like), -1, -1), obs.y.flatten(1).double() / obs.sigma_y)[:, None]
+            h = (
+                h
+                + torch.einsum("bmd,bm->bd", matrix.expand(len(like), -1, -1), obs.y.flatten(1).double() / obs.sigma_y)[
+                    :, None
+                ]
+            )
         factor = torch.linalg.cholesky(precision)
         means = torch.cholesky_solve(h[..., None], factor.expand(*h.shape, dim))[..., 0]
-        log_det = 2 * (factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) + self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1))
+        log_det = 2 * (
+            factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) + self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        )
         constant = self.weights.log() - (self.means * natural).sum(1) / 2 - log_det / 2
         return constant + (h * means).sum(2) / 2, means, torch.cholesky_inverse(factor)
 

@@ -1,13 +1,13 @@
 """Any denoising network as a prior: parameterisation, time input, schedule and value range are named, never guessed.
 
-The network lives at its own levels (a, s) and on its own value range. With r = (high - low) / 2 and c = (high + low) / 2,
-an image x_0 in [-1, 1] is r x_0 + c for the network, and
+The network lives at its own levels (a, s) and on its own value range. With r = (high - low) / 2 and c = (high + low)
+/ 2, an image x_0 in [-1, 1] is r x_0 + c for the network, and
 
     x_t / alpha_t = x_0 + (sigma_t / alpha_t) eps   gives   a (r x_t / alpha_t + c) = a (r x_0 + c) + s eps
     where s / a = r sigma_t / alpha_t.
 
-So a network of one schedule runs in a process of any other: its time is the one at which it saw the same signal-to-noise
-ratio. Its output becomes x0_hat by (with x = a x_0 + s eps)
+So a network of one schedule runs in a process of any other: its time is the one at which it saw the same
+signal-to-noise ratio. Its output becomes x0_hat by (with x = a x_0 + s eps)
 
     x0     out                          v     (a x - s out) / (a^2 + s^2),  out = a eps - s x_0
     eps    (x - s out) / a              flow  (x - s out) / (a + s),        out = eps - x_0
@@ -35,8 +35,8 @@ class NetworkPrior(Prior):
     Args:
         network: the module, or a function that builds and fills it; the function is called by `load`.
         parameterization: what the network puts out; see the module docstring for signs.
-        time_input: what it is told: t in [0, 1] of its schedule; the index 0..T-1 of its beta table, rounded; sigma / alpha;
-            log(sigma / alpha) / 4, as EDM's raw networks; log-SNR.
+        time_input: what it is told: t in [0, 1] of its schedule; the index 0..T-1 of its beta table, rounded; sigma /
+            alpha; log(sigma / alpha) / 4, as EDM's raw networks; log-SNR.
         network_schedule: the schedule the network was trained with.
         value_range: (low, high) of the images it was trained on.
         schedule: the schedule of the process; None is the network's own.
@@ -81,7 +81,9 @@ class NetworkPrior(Prior):
         self.shape = None if shape is None else tuple(shape)
         self.stride, self.learned_variance = stride, learned_variance
         self.clip = None if clip is None else tuple(clip)
-        self.memory_format = getattr(torch, f"{memory_format}_format" if memory_format == "contiguous" else memory_format)
+        self.memory_format = getattr(
+            torch, f"{memory_format}_format" if memory_format == "contiguous" else memory_format
+        )
         self._fingerprint, self._build = fingerprint, None if isinstance(network, nn.Module) else network
         self.network: nn.Module | None = network if isinstance(network, nn.Module) else None
         self._freeze()
@@ -101,11 +103,14 @@ class NetworkPrior(Prior):
     def state_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
         shape = super().state_shape(image_shape)
         if self.shape is not None and tuple(shape) != self.shape:
-            raise ValueError(f"this prior runs at {self.shape} only, got {tuple(shape)}: set data.size to fit")
+            raise ValueError(
+                f"this prior runs at {self.shape} only, got {tuple(shape)}: "
+                "crop to fit (data.size=..., or load(path, size=...))"
+            )
         if any(side % self.stride for side in shape[1:]):
             raise ValueError(
                 f"this prior runs at multiples of {self.stride} px, got {'x'.join(map(str, shape[1:]))}: "
-                f"set data.size to such a number"
+                f"crop to such a number (data.size=..., or load(path, size=...))"
             )
         return shape
 
@@ -126,7 +131,9 @@ class NetworkPrior(Prior):
         if self.native:
             return t, alpha, sigma
         if alpha == 0:
-            raise ValueError("alpha = 0 at this time, and the network runs on another schedule: start the grid at t < 1")
+            raise ValueError(
+                "alpha = 0 at this time, and the network runs on another schedule: start the grid at t < 1"
+            )
         ratio = torch.tensor(self.radius * sigma / alpha, dtype=torch.float64)
         net_t = self.network_schedule.time(-2 * ratio.log()).clamp(max=1.0)
         a, s = (float(level) for level in self.network_schedule.levels(net_t))

@@ -37,13 +37,17 @@ def load_network(path: Path) -> ConvUNet:
     names = ("channels", "blocks", "patch", "embedding", "image_channels")
     missing = [name for name in names if name not in metadata]
     if missing:
-        raise ValueError(f"{path} does not name its architecture ({', '.join(missing)}): it was not made by rbctrl train")
+        raise ValueError(
+            f"{path} does not name its architecture ({', '.join(missing)}): it was not made by rbctrl train"
+        )
     network = ConvUNet(**{name: ast.literal_eval(metadata[name]) for name in names})
     expected = {name: tuple(w.shape) for name, w in network.state_dict().items()}
     found = {name: tuple(w.shape) for name, w in state.items()}
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if wrong:
-        raise ValueError(f"{path} does not fit the architecture it names; first differing tensors: {', '.join(wrong[:3])}")
+        raise ValueError(
+            f"{path} does not fit the architecture it names; first differing tensors: {', '.join(wrong[:3])}"
+        )
     network.load_state_dict({name: w.float() for name, w in state.items()})
     return network
 

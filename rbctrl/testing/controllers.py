@@ -21,8 +21,8 @@ from rbctrl.testing.worlds import unit_run
 def check_controller(controller: Controller, shape: tuple[int, ...] = (3, 8, 8), run: Run | None = None) -> Report:
     """Checks a controller against the contract of `rbctrl.controllers.base`.
 
-    A frozen dataclass; finite; rows at once, one by one and reversed are equal; a row that diverges changes no other; no
-    autograd graph leaves a step; the same run twice is the same.
+    A frozen dataclass; finite; rows at once, one by one and reversed are equal; a row that diverges changes no other;
+    no autograd graph leaves a step; the same run twice is the same.
 
     Args:
         controller: the method with its settings.
@@ -37,14 +37,18 @@ def check_controller(controller: Controller, shape: tuple[int, ...] = (3, 8, 8),
         CheckError: the first check that fails.
     """
     if not dataclasses.is_dataclass(controller) or not controller.__dataclass_params__.frozen:
-        raise CheckError(f"{type(controller).__name__} is no frozen dataclass: settings are fields, what changes is State")
+        raise CheckError(
+            f"{type(controller).__name__} is no frozen dataclass: settings are fields, what changes is State"
+        )
     run = run or _run_for(controller, shape)
     report: Report = []
     steps: list[Step] = []
     whole = sample(run, controller, on_step=lambda i, step: steps.append(step))
     require(report, "finite", float((~whole.alive).sum()), 0, "{} of the rows became non-finite")
     if any(t.requires_grad for s in steps for t in (s.mean, s.est.x0_hat, s.est.eps_hat)):
-        raise CheckError("a step carries an autograd graph: open enable_grad in the narrowest block and detach what leaves")
+        raise CheckError(
+            "a step carries an autograd graph: open enable_grad in the narrowest block and detach what leaves"
+        )
     require(report, "again", _gap(sample(run, controller), whole), 0, "the same run later differs by {}")
     n = len(whole.x)
     for rows in [torch.tensor([k]) for k in range(n)] + [torch.arange(n).flip(0)]:

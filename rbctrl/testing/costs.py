@@ -21,8 +21,8 @@ _ROWS = (("a", 0), ("b", 0), ("c", 0))
 def check_cost(cost: Cost, shape: tuple[int, ...] = (3, 16, 16), operator: Operator | None = None) -> Report:
     """Checks a cost against the contract of `rbctrl.costs.base`.
 
-    One finite number per image; no row that sees another; a finite gradient that finite differences agree with; the same
-    value when asked again; fp32 close to fp64.
+    One finite number per image; no row that sees another; a finite gradient that finite differences agree with; the
+    same value when asked again; fp32 close to fp64.
 
     Args:
         cost: copied, never changed.
@@ -45,8 +45,12 @@ def check_cost(cost: Cost, shape: tuple[int, ...] = (3, 16, 16), operator: Opera
     for k in range(len(image)):
         row = torch.tensor([k])
         gap = relative_error(_values(cost, image[row], obs.take(row)), values[row])
-        require(report, "rows", gap, 1e-9, f"image {k} alone costs another value, by {{}}: reduce with .flatten(1), dim=1")
-    require(report, "again", relative_error(_values(cost, image, obs), values), 1e-12, "the same call later differs by {}")
+        require(
+            report, "rows", gap, 1e-9, f"image {k} alone costs another value, by {{}}: reduce with .flatten(1), dim=1"
+        )
+    require(
+        report, "again", relative_error(_values(cost, image, obs), values), 1e-12, "the same call later differs by {}"
+    )
     _check_gradient(report, cost, image, obs, rng.normal("direction", shape))
     single = copy.deepcopy(cost).float()
     obs32 = Observation(obs.y.float(), copy.deepcopy(drawn).float(), obs.noise)

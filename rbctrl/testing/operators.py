@@ -94,9 +94,7 @@ def _check_transpose(report: Report, drawn: LinearOperator, image: Tensor, rng: 
     dots = (y * v).flatten(1).sum(1), (image * back).flatten(1).sum(1)
     size = torch.linalg.vector_norm(y.flatten(1), dim=1) * torch.linalg.vector_norm(v.flatten(1), dim=1)
     gap = ((dots[0] - dots[1]).abs() / size).max().item()
-    require(
-        report, "dot test", gap, 1e-10, "<A x, v> and <x, A^T v> differ by {} of |A x||v|: adjoint is no transpose"
-    )
+    require(report, "dot test", gap, 1e-10, "<A x, v> and <x, A^T v> differ by {} of |A x||v|: adjoint is no transpose")
     with torch.enable_grad():
         x = image.clone().requires_grad_()
         (pulled,) = torch.autograd.grad(drawn(x), x, v)

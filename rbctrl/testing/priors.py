@@ -22,13 +22,14 @@ _NAMES = ["china", "rocket", "camera"]
 def check_prior(prior: Prior, shape: tuple[int, ...] | None = None) -> Report:
     """Checks a prior against the contract of `rbctrl.priors.base`, on training photographs of this package.
 
-    Estimates are finite and add up to x_t; no row sees another; for a prior of RGB images, x0_hat is nearer to the image
-    than x_t / alpha is, at three noise levels. If it is not, the parameterisations are tried and the fitting one is named.
+    Estimates are finite and add up to x_t; no row sees another; for a prior of RGB images, x0_hat is nearer to the
+    image than x_t / alpha is, at three noise levels. If it is not, the parameterisations are tried and the fitting
+    one is named.
 
     Args:
         prior: loaded here.
-        shape: of one image, [3, S, S]; None is that of the prior, else (3, 64, 64). A prior of other states is checked on
-            random ones of its own shape.
+        shape: of one image, [3, S, S]; None is that of the prior, else (3, 64, 64). A prior of other states is
+            checked on random ones of its own shape.
 
     Returns:
         (check, value): relative errors, and the gain in dB of x0_hat over x_t / alpha at each level.
@@ -78,11 +79,15 @@ def _check_estimate(
     require(report, f"finite at {level}", broken, 0, "the estimate has {} numbers that are not finite")
     total = alpha * est.x0_hat + sigma * est.eps_hat
     if getattr(prior, "clip", None) is None:
-        require(report, f"sum at {level}", relative_error(total, x_t), 1e-3, "alpha x0_hat + sigma eps_hat misses x_t by {}")
+        require(
+            report, f"sum at {level}", relative_error(total, x_t), 1e-3, "alpha x0_hat + sigma eps_hat misses x_t by {}"
+        )
     for k in range(len(x_t)):
         alone = _predict(prior, x_t[k : k + 1], t).x0_hat
         gap = relative_error(alone, est.x0_hat[k : k + 1])
-        require(report, f"rows at {level}", gap, 1e-3, f"image {k} alone is denoised otherwise, by {{}}: a batch statistic?")
+        require(
+            report, f"rows at {level}", gap, 1e-3, f"image {k} alone is denoised otherwise, by {{}}: a batch statistic?"
+        )
 
 
 def _gain(est: Estimate, x_t: Tensor, clean: Tensor, alpha: float) -> float:
@@ -102,5 +107,6 @@ def _diagnosis(prior: Prior, x_t: Tensor, t: Tensor, clean: Tensor, alpha: float
         gains[option] = _gain(_predict(other, x_t, t), x_t, clean, alpha)
     best = max(gains, key=gains.__getitem__)
     if gains[best] > 0:
-        return f"{said}; it looks like {best} and was declared {prior.parameterization} (with {best}: +{gains[best]:.1f} dB)"
+        better = f"it looks like {best} and was declared {prior.parameterization}"
+        return f"{said}; {better} (with {best}: +{gains[best]:.1f} dB)"
     return f"{said}, and no parameterisation mends it: check time_input, network_schedule and value_range"

@@ -22,10 +22,12 @@ def relative_error(value: Tensor, expected: Tensor) -> float:
 
 
 def require(report: Report, check: str, value: float, tolerance: float, message: str) -> None:
+    """Notes a measured value, or raises `message` with the value in its braces."""
     if not value <= tolerance:
         raise CheckError(f"{check}: {message.format(f'{value:.3g}')} (allowed: {tolerance:g})")
     report.append((check, value))
 
 
 def describe(value: object) -> str:
+    """What came back instead of what was asked for."""
     return f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"

@@ -92,7 +92,14 @@ def test_no_graph_leaves_a_controller(name):
 
 @pytest.mark.parametrize(
     ("name", "nfe", "vjp"),
-    [("none", 4, 0), ("dps", 4, 4), ("rb_modulation", 4, 0), ("proximal_ddnm", 4, 0), ("guidance", 4, 4), ("window", 4, 2)],
+    [
+        ("none", 4, 0),
+        ("dps", 4, 4),
+        ("rb_modulation", 4, 0),
+        ("proximal_ddnm", 4, 0),
+        ("guidance", 4, 4),
+        ("window", 4, 2),
+    ],
 )
 def test_evaluations_are_what_the_method_needs(name, nfe, vjp):
     run, controller = both(name)

@@ -6,7 +6,7 @@ from rbctrl.sampling import sample
 
 
 def test_update_is_the_published_score():
-    """g = J^T A^T (r^2 A A^T + s^2)^-1 (y - A x0_hat); x_s is the DDPM step of x0_hat + (sigma^2 / alpha) g, eps recomputed."""
+    """g = J^T A^T (r^2 A A^T + s^2)^-1 (y - A x0_hat); x_s is the DDPM step of x0_hat + (sigma^2 / alpha) g."""
     prior = plane()
     run = plane_run(prior, exact_process(prior, 8), 3)
     process, i = run.process, 3

@@ -38,7 +38,7 @@ def test_ddnm_is_the_published_loop():
 
 
 def test_diffpir_is_the_published_loop():
-    """rho = lambda s^2 / sig^2, eps' from x_t and x0', x_s = sqrt(ab_s) x0' + sqrt(1-ab_s)(sqrt(1-zeta) eps' + sqrt(zeta) z)."""
+    """rho = lambda s^2 / sig^2; x_s = sqrt(ab_s) x0' + sqrt(1-ab_s)(sqrt(1-zeta) eps' + sqrt(zeta) z)."""
     lam, zeta = 2.0, 0.3
     run = run_of(zeta**0.5)
 

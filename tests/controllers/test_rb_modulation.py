@@ -19,7 +19,7 @@ class LeftHalf(Operator):
 @pytest.mark.parametrize("eps_mode", ["frozen", "recomputed"])
 @pytest.mark.parametrize("prox_weight", [0.0, 1.0])
 def test_update_is_the_released_loop(eps_mode, prox_weight):
-    """Algorithm 2 with torch.optim.Adam, lr decayed by 1 - i/N and a fresh optimiser in each step; one image at a time."""
+    """Algorithm 2 with torch.optim.Adam, lr decayed by 1 - i/N, a fresh optimiser in each step; one image at a time."""
     run = image_run(LeftHalf(), n=2, n_steps=5)
     process, lr, inner = run.process, 0.1, 3
     ours = sample(run, RBModulation(inner, lr, prox_weight, eps_mode))

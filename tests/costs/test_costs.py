@@ -90,7 +90,9 @@ def test_total_variation_of_a_ramp():
 def test_cosine_ignores_the_length_of_features():
     obs, x = observation(), image()
     torch.testing.assert_close(Cosine()(2 * x, obs), Cosine()(x, obs))
-    torch.testing.assert_close(Cosine()(x, Observation(-LeftHalf()(x), LeftHalf(), NoNoise())), torch.full((3,), 2.0).double())
+    torch.testing.assert_close(
+        Cosine()(x, Observation(-LeftHalf()(x), LeftHalf(), NoNoise())), torch.full((3,), 2.0).double()
+    )
 
 
 def test_sum_is_the_weighted_sum_and_names_must_agree():

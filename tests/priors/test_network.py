@@ -33,7 +33,9 @@ def truth(x_t, schedule, t, mean, std):
 
 
 @pytest.mark.parametrize("parameterization", ["x0", "eps", "v", "flow"])
-@pytest.mark.parametrize("native", [VP(), DiscreteVP.linear(), Cosine(), VE(), RectifiedFlow()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "native", [VP(), DiscreteVP.linear(), Cosine(), VE(), RectifiedFlow()], ids=lambda s: type(s).__name__
+)
 @pytest.mark.parametrize("process", [None, VP(), VE(), RectifiedFlow()], ids=lambda s: type(s).__name__)
 def test_every_network_runs_in_every_process(parameterization, native, process):
     mean, std = 0.2, 0.6  # on [-1, 1]
@@ -71,7 +73,12 @@ def test_native_short_cut_equals_the_long_way(parameterization):
     t, x_t = torch.tensor(0.3, dtype=torch.float64), torch.linspace(-1, 1, 48, dtype=torch.float64).view(1, 3, 4, 4)
     both = [
         NetworkPrior(
-            net, parameterization=parameterization, time_input="t", network_schedule=schedule, value_range=(-1, 1), clip=c
+            net,
+            parameterization=parameterization,
+            time_input="t",
+            network_schedule=schedule,
+            value_range=(-1, 1),
+            clip=c,
         ).predict(x_t, t)
         for c in (None, (-9.0, 9.0))
     ]
