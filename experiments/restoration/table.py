@@ -58,7 +58,7 @@ def main() -> None:
     given = parser.parse_args()
     summary = table(read(given.folder))
     summary.to_csv(given.out, index=False, float_format="%.4f")
-    print(summary.to_markdown(index=False, floatfmt=".2f"))
+    print(summary.to_string(index=False, float_format="%.2f"))
 
 
 if __name__ == "__main__":

@@ -53,5 +53,5 @@ def _needs_downsampler(operator: Operator) -> str | None:
         return None
     return (
         f"bicubic enlarges y to the size of the image, and {type(operator).__name__} does not reduce the image by a "
-        "factor; use controller=tv or controller=adjoint"
+        "factor; use controller=tv or controller=pinv"
     )
