@@ -51,6 +51,24 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     return summary.reset_index()
 
 
+def markdown(summary: pd.DataFrame) -> str:
+    """One line per method, one column per task: PSNR ± standard error over n images; in brackets the paired gain."""
+    tasks = [t for t in ("sr4", "deblur_gauss", "inpaint_random", "inpaint_freeform") if t in set(summary.operator)]
+    cells = {(r.operator, r.controller): r for r in summary.itertuples()}
+    order = [*CLASSICAL, *(c for c in summary.controller.unique() if c not in CLASSICAL)]
+    lines = [f"| controller | {' | '.join(tasks)} | n | nfe + vjp | s per image |", "|---" * (len(tasks) + 4) + "|"]
+    for controller in order:
+        found = [cells.get((task, controller)) for task in tasks]
+        texts = ["–" if r is None else f"{r.psnr:.2f} ({r.gain:+.2f} ± {r.gain_se:.2f})" for r in found]
+        rows = [r for r in found if r is not None]
+        spent = sorted({int(r.nfe + r.vjp) for r in rows})
+        evaluations = "0" if spent == [0] else "–".join(map(str, sorted({spent[0], spent[-1]})))
+        seconds = sum(r.seconds for r in rows) / len(rows)
+        counts = "–".join(map(str, sorted({r.n for r in rows})))
+        lines.append(f"| `{controller}` | {' | '.join(texts)} | {counts} | {evaluations} | {seconds:.1f} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("outputs/restoration"))
@@ -58,7 +76,7 @@ def main() -> None:
     given = parser.parse_args()
     summary = table(read(given.folder))
     summary.to_csv(given.out, index=False, float_format="%.4f")
-    print(summary.to_string(index=False, float_format="%.2f"))
+    print(markdown(summary))
 
 
 if __name__ == "__main__":

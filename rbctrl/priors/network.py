@@ -27,6 +27,7 @@ from rbctrl.schedules import DiscreteVP, NoiseSchedule
 
 Parameterization = Literal["x0", "eps", "v", "flow"]
 TimeInput = Literal["t", "index", "sigma", "log_sigma", "log_snr"]
+_Level = tuple[float, float, float, float, float]  # alpha, sigma, and the network's alpha, sigma and time input
 
 
 class NetworkPrior(Prior):
@@ -86,6 +87,7 @@ class NetworkPrior(Prior):
         )
         self._fingerprint, self._build = fingerprint, None if isinstance(network, nn.Module) else network
         self.network: nn.Module | None = network if isinstance(network, nn.Module) else None
+        self._levels: dict[float, _Level] = {}  # a run comes back to the same few times in every batch
         self._freeze()
 
     def load(self) -> None:
@@ -115,10 +117,12 @@ class NetworkPrior(Prior):
         return shape
 
     def predict(self, x_t: Tensor, t: Tensor) -> Estimate:
-        alpha, sigma = (float(level) for level in self.schedule.levels(t))
-        net_t, a, s = self._network_level(t, alpha, sigma)
+        key = float(t)
+        if key not in self._levels:
+            self._levels[key] = self._level(t)
+        alpha, sigma, a, s, time = self._levels[key]
         x = x_t if self.native else x_t * (a * self.radius / alpha) + a * self.center
-        out = self._evaluate(x, net_t, a, s)
+        out = self._evaluate(x, time)
         if self.native and self.clip is None:
             return self._native_estimate(x, out, alpha, sigma)
         x0_hat = (self._x0(x, out, a, s) - self.center) / self.radius
@@ -126,10 +130,11 @@ class NetworkPrior(Prior):
             x0_hat = x0_hat.clamp(*self.clip)
         return Estimate(x0_hat, x_t.sub(x0_hat, alpha=alpha) / sigma)
 
-    def _network_level(self, t: Tensor, alpha: float, sigma: float) -> tuple[Tensor, float, float]:
-        """The network's own time, alpha and sigma where it saw this signal-to-noise ratio."""
+    def _level(self, t: Tensor) -> _Level:
+        """alpha_t, sigma_t; the network's own alpha, sigma and time input where it saw this signal-to-noise ratio."""
+        alpha, sigma = (float(level) for level in self.schedule.levels(t))
         if self.native:
-            return t, alpha, sigma
+            return alpha, sigma, alpha, sigma, self._time(t, alpha, sigma)
         if alpha == 0:
             raise ValueError(
                 "alpha = 0 at this time, and the network runs on another schedule: start the grid at t < 1"
@@ -137,12 +142,12 @@ class NetworkPrior(Prior):
         ratio = torch.tensor(self.radius * sigma / alpha, dtype=torch.float64)
         net_t = self.network_schedule.time(-2 * ratio.log()).clamp(max=1.0)
         a, s = (float(level) for level in self.network_schedule.levels(net_t))
-        return net_t, a, s
+        return alpha, sigma, a, s, self._time(net_t, a, s)
 
-    def _evaluate(self, x: Tensor, net_t: Tensor, a: float, s: float) -> Tensor:
+    def _evaluate(self, x: Tensor, time_input: float) -> Tensor:
         if self.network is None:
             raise RuntimeError("the weights are not there yet: call load() before the first use of the prior")
-        time = torch.full((len(x),), self._time(net_t, a, s), dtype=x.dtype, device=x.device)
+        time = torch.full((len(x),), time_input, dtype=x.dtype, device=x.device)
         out = self.network(x.contiguous(memory_format=self.memory_format) if x.ndim == 4 else x, time)
         out = getattr(out, "sample", out)
         if self.learned_variance:
