@@ -31,8 +31,8 @@ class Restored:
         samples: [n_samples, C, H, W] in [-1, 1]; not clamped.
         mean: [C, H, W] over the samples that stayed finite.
         sd: [C, H, W], their standard deviation; 0 for one sample.
-        rows: one dict per sample: sample, final_cost, control_energy, nfe, vjp, decoder_vjp, seconds_per_image, chi2
-            ...
+        rows: one dict per sample: item, sample, seed, alive, final_cost, control_energy, nfe, vjp, decoder_vjp,
+            seconds_per_image, peak_memory, and the metrics that were asked for.
     """
 
     samples: Tensor
@@ -148,5 +148,5 @@ def _noise(noise: Noise | None, sigma_y: float | None) -> Noise:
     if noise is not None and sigma_y is not None:
         raise ValueError("give sigma_y or noise, not both")
     if sigma_y is not None:
-        return GaussianNoise(sigma_y) if sigma_y > 0 else NoNoise()
+        return NoNoise() if sigma_y == 0 else GaussianNoise(sigma_y)
     return noise if noise is not None else build("noise", default_option("noise"))

@@ -83,10 +83,12 @@ class Experiment:
     batch_size: int = 8
     device: str = "auto"
     dtype: str = "float32"
-    problems: list[str] = field(default_factory=list)
+    problems: list[str] = field(init=False, default_factory=list)
     solver: Solver = field(init=False)
 
     def __post_init__(self) -> None:
+        if not self.metrics:
+            raise ValueError("an experiment needs at least one metric: metrics=restoration")
         for name in ("n_samples", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
@@ -113,6 +115,7 @@ class Experiment:
             record: {"choices", "overrides", "config"}: how this cell was composed.
             progress: makes a bar of so many rows; None shows nothing.
         """
+        self.problems.clear()
         self.solver.load()
         store = ResultStore(out_dir, self.logger)
         weights = self.prior.fingerprint()
@@ -131,7 +134,7 @@ class Experiment:
                     samples = ItemSamples(item)
                     self._save_inputs(store, item, batch, solution, k)
                 samples.add(sample, solution, k, None if batch.image is None else batch.image[k])
-                if is_picture(solution.image[k]):
+                if is_picture(solution.image[k]) and solution.result.alive[k]:
                     store.save_image(item, sample, "image", solution.image[k])
                 if samples.count == self.n_samples:
                     scores.append(self._finish(store, samples))
@@ -146,11 +149,9 @@ class Experiment:
 
     def _solve(self, batch: Batch) -> Iterator[tuple[Batch, Solution]]:
         """Solves a batch; where the GPU's memory does not hold it, its halves."""
-        try:
-            solution = self.solver.solve(batch, self.seed)
-        except torch.cuda.OutOfMemoryError as error:
-            if len(batch.rows) == 1:
-                raise ValueError("a single image does not fit into the GPU's memory: use smaller images") from error
+        solution = self._try(batch)
+        if solution is None:  # outside of the handler, whose traceback keeps the failed tensors alive
+            torch.cuda.empty_cache()
             log.warning("batch_size=%d does not fit into the GPU's memory: halving it", len(batch.rows))
             middle = len(batch.rows) // 2
             for part in (slice(0, middle), slice(middle, None)):
@@ -163,6 +164,14 @@ class Experiment:
                     "lower the controller's step size or take more steps"
                 )
         yield batch, solution
+
+    def _try(self, batch: Batch) -> Solution | None:
+        try:
+            return self.solver.solve(batch, self.seed)
+        except torch.cuda.OutOfMemoryError as error:
+            if len(batch.rows) == 1:
+                raise ValueError("a single image does not fit into the GPU's memory: use smaller images") from error
+            return None
 
     def _rows(self, batch: Batch, solution: Solution) -> list[dict[str, object]]:
         columns = self._scores(solution.image, batch.image, solution) | {

@@ -47,7 +47,7 @@ class ItemSamples:
     def mean_sd(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation [C, H, W] over the samples that stayed finite; NaN if none did, sd 0 of one."""
         if not self._images:
-            empty = torch.full(self.obs.operator.image_shape(tuple(self.obs.y.shape[1:])), torch.nan)
+            empty = self.obs.y.new_full(self.obs.operator.image_shape(tuple(self.obs.y.shape[1:])), torch.nan)
             return empty, empty
         stack = torch.stack(self._images)
         return stack.mean(0), stack.std(0, correction=1) if len(stack) > 1 else torch.zeros_like(stack[0])

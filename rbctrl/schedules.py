@@ -118,7 +118,9 @@ class DiscreteVP(_VariancePreserving):
 
 @dataclass(frozen=True)
 class Cosine(_VariancePreserving):
-    """Cosine schedule (Nichol and Dhariwal, ICML 2021, eq. 17), as Stable Cascade runs it.
+    """Cosine schedule (Nichol and Dhariwal, ICML 2021, eq. 17), shifted as in Stable Cascade.
+
+    Stable Cascade also clamps alpha_bar to at most 0.9999, which is not done here: t = 0 is clean.
 
     Args:
         offset: s of the paper.

@@ -91,7 +91,7 @@ class Solver:
         """Reads the weights and moves everything to the device."""
         self.prior.load()
         self.prior.to(self.device).requires_grad_(False)
-        self.cost.to(self.device)
+        self.cost.to(self.device, self.dtype)
         self.operator.to(self.device, self.dtype)
 
     def solve(self, batch: Batch, seed: int, on_step: Callable[[int, Step], None] | None = None) -> Solution:
@@ -142,13 +142,20 @@ def pick_device(name: str) -> torch.device:
         ValueError: torch knows no such device, or it is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return _numbered(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f"device={name} is no device torch knows: use auto, cpu or cuda") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={name} was asked for and torch sees no GPU here: use device=cpu")
+    return _numbered(device)
+
+
+def _numbered(device: torch.device) -> torch.device:
+    """cuda as cuda:0, since torch holds the two for different devices."""
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
     return device
 
 

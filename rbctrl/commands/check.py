@@ -75,7 +75,7 @@ def _passes(group: str, cfg: DictConfig, settings: Mapping[str, tuple[int, ...]]
         report_error(error, where if settings else where[:-2] + " (--shape=C,H,W resizes the test images): ")
         return False
     print(f"{where}passed")
-    print("\n".join(f"  {check:<20} largest relative error {value:.1e}" for check, value in measured or ()))
+    print("\n".join(f"  {check:<20} {value:.3g}" for check, value in measured or ()))
     return True
 
 

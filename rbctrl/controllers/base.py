@@ -58,7 +58,11 @@ class Run:
 
 
 class Controller(ABC):
-    """Frozen configuration of a method; whatever changes during a run is `State`."""
+    """Frozen configuration of a method; whatever changes during a run is `State`.
+
+    The control energy of a method is exact where every step has noise: eta > 0 and a grid that ends at sigma > 0
+    (sampler/grid=log_snr). On a grid that ends on the image, the default, it is inf for every control of the last step.
+    """
 
     def check(self, prior: Prior, operator: Operator, cost: Cost) -> str | None:
         """Why this combination cannot work, in one sentence; None if it can. Asked before weights are loaded."""

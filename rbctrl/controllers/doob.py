@@ -22,7 +22,8 @@ class Doob(Controller):
 
     Args:
         exact_variance: also take std^2 = c_z^2 + gain^2 Var[x_0 | x_t, y], the exact variance of x_s given x_t and y;
-            for one Gaussian the chain is then exact at any number of steps. It pays O(1 / n) more energy: energy is
+            for one Gaussian with diagonal Cov[x_0 | x_t, y] the chain is then exact at any number of steps, otherwise
+            correlations are lost. It pays O(1 / n) more energy: energy is
             measured against the chain whose std is c_z.
     """
 

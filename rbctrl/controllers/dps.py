@@ -23,7 +23,7 @@ class DPS(Controller):
     It also clips x0_hat to [-1, 1] (`prior.clip`) and uses the learned variance of its network, which is not done here.
 
     The step size is that of the sampler it was tuned for (DDPM, 1000 steps): tune zeta with the number of steps. The
-    energy is exact for eta > 0.
+    energy is exact where every step has noise.
 
     Args:
         zeta: step size, in units of the image per unit gradient.

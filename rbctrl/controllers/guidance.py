@@ -23,7 +23,8 @@ class PseudoinverseGuidance(Controller):
         g = J^T A^T (r_t^2 A A^T + sigma_y^2 I)^-1 (y - A x0_hat),     J = d x0_hat / d x_t,
 
     and by Tweedie's formula it moves x0_hat by (sigma_t^2 / alpha_t) g; the step is that of the moved x0_hat, with
-    eps_hat recomputed. At sigma_y = 0 this is J^T (A^+ y - A^+ A x0_hat) / r_t^2. The energy is exact for eta > 0.
+    eps_hat recomputed. At sigma_y = 0 this is J^T (A^+ y - A^+ A x0_hat) / r_t^2. The energy is exact where every
+    step has noise.
 
     Args:
         scale: multiplies g; 1 is the model above.

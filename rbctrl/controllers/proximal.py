@@ -24,7 +24,7 @@ class Proximal(Controller):
     * DiffPIR (Zhu et al., CVPRW 2023, Algorithm 1, https://arxiv.org/abs/2305.08995): eps recomputed, on `renoise` with
       eta^2 = its zeta; `weight` is its lambda.
 
-    The energy is exact for c_z > 0; on `renoise` the free chain is no discretisation of the reverse SDE.
+    The energy is exact where every step has noise; on `renoise` the free chain is no discretisation of the reverse SDE.
 
     Args:
         weight: of x0_hat against the measurement.

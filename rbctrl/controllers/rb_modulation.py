@@ -29,7 +29,7 @@ class RBModulation(Controller):
     """Rout et al., RB-Modulation, ICLR 2025, Algorithm 2, as released: a few Adam steps. https://arxiv.org/abs/2405.17401.
 
     Adam is scale-free: its first step moves every coordinate by the learning rate, whatever the cost, and the
-    learning rate decays as lr (1 - i / n). The energy is exact for eta > 0.
+    learning rate decays as lr (1 - i / n). The energy is exact where every step has noise.
 
     Args:
         inner_steps: M, Adam steps per denoising step; the optimiser is fresh in each.
@@ -64,7 +64,7 @@ class RBModulationProx(Controller):
         x0* = argmin |x0 - x0_hat|^2 + g |y - A x0|^2,
         g = strength r_t^2 / sigma_y^2,   r_t^2 = sigma_t^2 / (alpha_t^2 + sigma_t^2)
 
-    This is E[x_0 | x_t, y] where Cov[x_0 | x_t] = strength r_t^2 I. The energy is exact for eta > 0.
+    This is E[x_0 | x_t, y] where Cov[x_0 | x_t] = strength r_t^2 I. The energy is exact where every step has noise.
 
     Args:
         strength: of the measurement against x0_hat.

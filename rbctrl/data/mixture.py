@@ -30,4 +30,4 @@ class MixtureSamples(Data):
     def items(self) -> Iterator[Item]:
         for k in range(self.n):
             name = f"draw/{k:04d}"
-            yield Item(name, self.prior.sample(ImageRNG(self.seed, ((name, 0),)))[0])
+            yield Item(name, self.prior.sample(ImageRNG(self.seed, ((name, 0),)), "data/x0")[0])

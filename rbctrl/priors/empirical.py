@@ -77,7 +77,7 @@ class Empirical(Prior):
     def sample_marginal(self, t: Tensor, rng: ImageRNG, shape: tuple[int, ...]) -> Tensor:
         """x_t ~ p_t, [B, *shape]."""
         alpha, sigma = (float(level) for level in self.schedule.levels(t))
-        pick = (rng.uniform("component") * len(self.images)).long()
+        pick = (rng.uniform("init/component") * len(self.images)).long()
         return alpha * self.images[pick].to(rng.dtype) + sigma * rng.normal("init", self.shape)
 
     def _logits(self, x_t: Tensor, t: Tensor) -> Tensor:

@@ -111,13 +111,13 @@ class GaussianMixture(Prior):
     def sample_marginal(self, t: Tensor, rng: ImageRNG, shape: tuple[int, ...]) -> Tensor:
         """x_t ~ p_t, [B, *shape]."""
         alpha, sigma = (float(level) for level in self.schedule.levels(t))
-        return alpha * self.sample(rng) + sigma * rng.normal("init", self.shape)
+        return alpha * self.sample(rng, "init/x0") + sigma * rng.normal("init", self.shape)
 
-    def sample(self, rng: ImageRNG) -> Tensor:
-        """x_0 ~ p_0, [B, *shape]."""
-        pick = rng.uniform("component").double()
+    def sample(self, rng: ImageRNG, key: str) -> Tensor:
+        """x_0 ~ p_0, [B, *shape], from the streams of this key: data and the start of a run have different ones."""
+        pick = rng.uniform(f"{key}/component").double()
         k = (pick[:, None] > self.weights.cumsum(0)[:-1]).sum(1)
-        white = rng.normal("x0", (self.means.shape[1],)).double()
+        white = rng.normal(f"{key}/white", (self.means.shape[1],)).double()
         x_0 = self.means[k] + (self.factor[k] @ white[..., None])[..., 0]
         return x_0.view(-1, *self.shape).to(rng.dtype)
 

@@ -82,9 +82,7 @@ class NetworkPrior(Prior):
         self.shape = None if shape is None else tuple(shape)
         self.stride, self.learned_variance = stride, learned_variance
         self.clip = None if clip is None else tuple(clip)
-        self.memory_format = getattr(
-            torch, f"{memory_format}_format" if memory_format == "contiguous" else memory_format
-        )
+        self.memory_format = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
         self._fingerprint, self._build = fingerprint, None if isinstance(network, nn.Module) else network
         self.network: nn.Module | None = network if isinstance(network, nn.Module) else None
         self._levels: dict[float, _Level] = {}  # a run comes back to the same few times in every batch
@@ -147,9 +145,11 @@ class NetworkPrior(Prior):
     def _evaluate(self, x: Tensor, time_input: float) -> Tensor:
         if self.network is None:
             raise RuntimeError("the weights are not there yet: call load() before the first use of the prior")
-        time = torch.full((len(x),), time_input, dtype=x.dtype, device=x.device)
-        out = self.network(x.contiguous(memory_format=self.memory_format) if x.ndim == 4 else x, time)
-        out = getattr(out, "sample", out)
+        weights = next(self.network.parameters(), x)  # reduced precision, or fp32 in an fp64 run, stays in the network
+        time = torch.full((len(x),), time_input, dtype=weights.dtype, device=x.device)
+        x_net = x.to(weights.dtype)
+        out = self.network(x_net.contiguous(memory_format=self.memory_format) if x.ndim == 4 else x_net, time)
+        out = getattr(out, "sample", out).to(x.dtype)
         if self.learned_variance:
             out = out.chunk(2, dim=1)[0]
         return out.contiguous()

@@ -36,7 +36,7 @@ def check_cost(cost: Cost, shape: tuple[int, ...] = (3, 16, 16), operator: Opera
         CheckError: the first check that fails.
     """
     cost, rng = copy.deepcopy(cost).double(), ImageRNG(0, _ROWS, torch.float64)
-    drawn = (operator or Identity()).double().draw(rng, shape)
+    drawn = copy.deepcopy(operator or Identity()).double().draw(rng, shape)
     obs = observe(drawn, GaussianNoise(0.1), 1.6 * rng.uniform("truth", shape) - 0.8, rng)
     image = 1.6 * rng.uniform("image", shape) - 0.8
     report: Report = []

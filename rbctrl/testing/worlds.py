@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -41,7 +43,7 @@ def unit_run(operator: Operator, shape: tuple[int, ...], n_steps: int = 8, cost:
     """Four images measured with noise 0.1, in fp64, before sampling."""
     rng = ImageRNG(0, (("a", 0), ("a", 1), ("b", 0), ("c", 0)), torch.float64)
     prior = unit_prior()
-    drawn = operator.double().draw(rng, shape)
+    drawn = copy.deepcopy(operator).double().draw(rng, shape)
     obs = observe(drawn, GaussianNoise(0.1), rng.of_items().normal("truth", shape).clamp(-1, 1), rng)
     process = ddim(prior, shape, n_steps, LogSNR(-4.0, 6.0))
     return Run(process, Objective(cost or ResidualNorm(), obs, prior.codec, process.evaluations), rng)
