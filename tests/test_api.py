@@ -91,6 +91,8 @@ def test_impossible_calls_are_refused():
     y = torch.zeros(3, 4, 4)
     with pytest.raises(ValueError, match="not both"):
         rbctrl.restore(y, Downsample(4), sigma_y=0.1, noise=GaussianNoise(0.1), prior=tiny_prior())
+    with pytest.raises(ValueError, match="sigma_y > 0"):
+        rbctrl.restore(y, Downsample(4), sigma_y=-0.1, prior=tiny_prior())
     with pytest.raises(ValueError, match="not finite"):
         rbctrl.restore(y + torch.nan, Downsample(4), prior=tiny_prior())
     with pytest.raises(ValueError, match="controller=dsp"):

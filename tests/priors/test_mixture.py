@@ -132,6 +132,21 @@ def test_samples_have_the_moments_of_the_mixture():
     assert not ((x.mean(0) - mean - 0.2).abs() < 5 * x.std(0) / n**0.5).all()
 
 
+def test_the_start_of_a_run_knows_nothing_of_the_truth_of_the_same_seed():
+    from rbctrl.data.mixture import MixtureSamples
+
+    prior, n = plane(), 500
+    truths = torch.stack([item.image for item in MixtureSamples(prior, n, seed=0).items()]).double()
+    rng = ImageRNG(0, tuple((f"draw/{k:04d}", 0) for k in range(n)), torch.float64)
+    start = prior.sample_marginal(torch.tensor(0.01, dtype=torch.float64), rng, (2,))  # next to no noise
+
+    def correlation(a, b):
+        return float(torch.corrcoef(torch.stack([a[:, 0], b[:, 0]]))[0, 1])
+
+    assert abs(correlation(start, truths)) < 5 / n**0.5
+    assert correlation(prior.sample(rng, "data/x0"), truths) > 0.99  # what sharing the streams would do
+
+
 def test_shape_reshapes_and_the_protocol_is_met():
     weights, means, covariances = MODES
     prior = GaussianMixture(VP(), weights, means, covariances, shape=(1, 1, 2))

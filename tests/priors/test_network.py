@@ -125,6 +125,27 @@ def test_learned_variance_is_dropped_and_sample_attributes_are_read():
     assert torch.equal(prior.predict(x_t, torch.tensor(0.5)).x0_hat, x_t)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_precision_of_the_network_stays_inside_it(dtype):
+    net = nn.Conv2d(3, 3, 1).to(dtype)
+
+    class WithTime(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x, time):
+            assert x.dtype == time.dtype == dtype
+            return self.net(x)
+
+    prior = NetworkPrior(
+        WithTime(), parameterization="x0", time_input="t", network_schedule=VP(), value_range=(-1, 1)
+    )
+    for state in (torch.float32, torch.float64):
+        est = prior.predict(torch.zeros(1, 3, 8, 8, dtype=state), torch.tensor(0.5, dtype=torch.float64))
+        assert est.x0_hat.dtype == est.eps_hat.dtype == state
+
+
 def test_weights_are_frozen_and_built_by_load_only():
     built = []
 
