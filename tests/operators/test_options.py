@@ -49,7 +49,7 @@ def test_task_names_are_the_benchmarks(make_rng) -> None:
     assert isinstance(option("sr4_bicubic"), DownsampleBicubic)
     blur = option("deblur_gauss")
     assert isinstance(blur, GaussianBlur)
-    assert (blur.sigma, blur.boundary) == (3.0, "reflect")
+    assert (blur.sigma, blur.boundary) == (1.5, "reflect")
     assert option("deblur_motion").draw(make_rng(1), (3, 128, 128)).kernel.shape == (1, 1, 61, 61)
     assert option("inpaint_random").draw(make_rng(1), (3, 100, 100)).observed.mean().item() == pytest.approx(0.2)
 
