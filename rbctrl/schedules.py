@@ -113,7 +113,7 @@ class DiscreteVP(_VariancePreserving):
         alpha_bar = log_snr.double().sigmoid()
         high = torch.searchsorted(-self._alpha_bar, -alpha_bar).clamp(1, len(self))
         below, above = self._alpha_bar[high - 1], self._alpha_bar[high]
-        return (high - 1 + (below - alpha_bar) / (below - above)).clamp(0, len(self)) / len(self)
+        return (high - 1 + (below - alpha_bar) / (below - above)).clamp(min=0) / len(self)  # above 1: outside
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from rbctrl.grids import LogSNR, PolyRho, Quadratic, Uniform, check_times
-from rbctrl.schedules import VE, VP, RectifiedFlow
+from rbctrl.schedules import VE, VP, DiscreteVP, RectifiedFlow
 
 
 @pytest.mark.parametrize("grid", [Uniform(), Quadratic(), PolyRho(), LogSNR(), Uniform(shift=3.0)])
@@ -37,5 +37,7 @@ def test_grids_no_sampler_can_run_are_refused():
         check_times(Uniform().times(VP(), 0))
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         check_times(PolyRho(sigma_max=1e5).times(VE(80.0), 10))
+    with pytest.raises(ValueError, match="leaves the range"):
+        check_times(PolyRho(sigma_max=80.0).times(DiscreteVP.sqrt_linear(), 10))
     with pytest.raises(ValueError, match="equal"):
         check_times(torch.tensor([1.0, 0.5, 0.5, 0.0]))

@@ -36,7 +36,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     grouped = rows.groupby(["operator", "controller"])
     summary = grouped.agg(
         n=("psnr", "size"), psnr=("psnr", "mean"), se=("psnr", "sem"), ssim=("ssim", "mean"), chi2=("chi2", "mean"),
-        nfe=("nfe", "mean"), vjp=("vjp", "mean"), seconds=("seconds_per_image", "mean"),
+        nfe=("nfe", "mean"), vjp=("vjp", "mean"), seconds=("seconds_per_image", "median"),
     )  # fmt: skip
     best = {}
     for operator in summary.index.unique("operator"):

@@ -138,7 +138,13 @@ class NetworkPrior(Prior):
                 "alpha = 0 at this time, and the network runs on another schedule: start the grid at t < 1"
             )
         ratio = torch.tensor(self.radius * sigma / alpha, dtype=torch.float64)
-        net_t = self.network_schedule.time(-2 * ratio.log()).clamp(max=1.0)
+        net_t = self.network_schedule.time(-2 * ratio.log())
+        if float(net_t) > 1 + 1e-6:
+            raise ValueError(
+                f"the grid starts at sigma / alpha = {sigma / alpha:.4g}, above all that this network was trained for: "
+                "lower sampler.grid.sigma_max or sampler.grid.t_start"
+            )
+        net_t = net_t.clamp(max=1.0)
         a, s = (float(level) for level in self.network_schedule.levels(net_t))
         return alpha, sigma, a, s, self._time(net_t, a, s)
 

@@ -138,9 +138,7 @@ def test_precision_of_the_network_stays_inside_it(dtype):
             assert x.dtype == time.dtype == dtype
             return self.net(x)
 
-    prior = NetworkPrior(
-        WithTime(), parameterization="x0", time_input="t", network_schedule=VP(), value_range=(-1, 1)
-    )
+    prior = NetworkPrior(WithTime(), parameterization="x0", time_input="t", network_schedule=VP(), value_range=(-1, 1))
     for state in (torch.float32, torch.float64):
         est = prior.predict(torch.zeros(1, 3, 8, 8, dtype=state), torch.tensor(0.5, dtype=torch.float64))
         assert est.x0_hat.dtype == est.eps_hat.dtype == state
@@ -184,6 +182,10 @@ def test_what_cannot_run_is_refused():
         make(stride=8).state_shape((3, 12, 16))
     with pytest.raises(ValueError, match="runs at"):
         make(shape=(3, 16, 16)).state_shape((3, 8, 8))
+    narrow = make(network_schedule=VE(sigma_max=5.0), schedule=VP())
+    assert narrow.predict(torch.zeros(1, 3, 8, 8), torch.tensor(0.4, dtype=torch.float64)).x0_hat.shape == (1, 3, 8, 8)
+    with pytest.raises(ValueError, match="above all that this network was trained for"):
+        narrow.predict(torch.zeros(1, 3, 8, 8), torch.tensor(0.99, dtype=torch.float64))
     flow = make(network_schedule=VP(), schedule=RectifiedFlow())
     with pytest.raises(ValueError, match="t < 1"):
         flow.predict(torch.zeros(1, 3, 8, 8), torch.tensor(1.0, dtype=torch.float64))
