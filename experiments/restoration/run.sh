@@ -20,7 +20,7 @@ others() {
   rbctrl -m "${common[@]}" operator=sr4,deblur_gauss experiment=tuned_proximal sampler.n_steps=50 sampler.grid.sigma_max=20 n_samples=8
   rbctrl -m "${common[@]}" "$four" experiment=tuned_rb_modulation
   rbctrl -m "${common[@]}" "$four" experiment=tuned_rb_modulation_prox
-  rbctrl -m "${common[@]}" "$four" experiment=tuned_dps
+  rbctrl -m "${common[@]}" "$four" experiment=tuned_dps                # the slowest: about 12 minutes
 }
 export OMP_NUM_THREADS=1    # two processes on two cores
 mean_of_8 & others & wait
