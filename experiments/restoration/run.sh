@@ -15,7 +15,8 @@ others() {
   rbctrl -m "${common[@]}" operator=sr4 controller=bicubic
   rbctrl -m "${common[@]}" operator=deblur_gauss controller=wiener
   rbctrl -m "${common[@]}" operator=inpaint_random,inpaint_freeform controller=biharmonic
-  rbctrl -m "${common[@]}" operator=sr4,deblur_gauss,inpaint_random controller=tv
+  rbctrl -m "${common[@]}" operator=sr4,deblur_gauss controller=tv controller.weight=0.006
+  rbctrl -m "${common[@]}" operator=inpaint_random controller=tv
   rbctrl -m "${common[@]}" operator=inpaint_freeform controller=tv controller.weight=0.04
   rbctrl -m "${common[@]}" operator=sr4,deblur_gauss experiment=tuned_proximal sampler.n_steps=50 sampler.grid.sigma_max=20 n_samples=8
   rbctrl -m "${common[@]}" "$four" experiment=tuned_rb_modulation
