@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="64,128,256")
     parser.add_argument("--batches", default="1,8")
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--n-steps", type=int, default=5)
+    parser.add_argument("--n-steps", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/step_overhead.csv"))
     given = parser.parse_args()
     rows = []

@@ -119,7 +119,7 @@ def restore(
         device=pick_device(device),
         dtype=pick_dtype(dtype),
     )
-    solver.check()
+    solver.check(n_samples, batch_size)
     solver.load()
     samples, rows, images = ItemSamples(item), [], []
     for batch in Memory([Item(item, None, y)]).batches(batch_size, n_samples):

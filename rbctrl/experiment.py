@@ -102,7 +102,7 @@ class Experiment:
             pick_device(self.device),
             pick_dtype(self.dtype),
         )
-        solver.check()
+        solver.check(self.n_samples, self.batch_size)
         object.__setattr__(self, "solver", solver)
 
     def run(
@@ -153,7 +153,8 @@ class Experiment:
         if solution is None:  # outside of the handler, whose traceback keeps the failed tensors alive
             torch.cuda.empty_cache()
             log.warning("batch_size=%d does not fit into the GPU's memory: halving it", len(batch.rows))
-            middle = len(batch.rows) // 2
+            cloud = self.controller.population
+            middle = max(len(batch.rows) // cloud // 2, 1) * cloud
             for part in (slice(0, middle), slice(middle, None)):
                 yield from self._solve(_part(batch, part))
             return
@@ -171,6 +172,8 @@ class Experiment:
         except torch.cuda.OutOfMemoryError as error:
             if len(batch.rows) == 1:
                 raise ValueError("a single image does not fit into the GPU's memory: use smaller images") from error
+            if len(batch.rows) <= self.controller.population:
+                raise ValueError("one cloud of paths does not fit into the GPU's memory: take fewer") from error
             return None
 
     def _rows(self, batch: Batch, solution: Solution) -> list[dict[str, object]]:

@@ -30,12 +30,21 @@ class Step:
         mean: [B, ...].
         std: one number, or a tensor like `mean`.
         free: mean of the uncontrolled step at x_t; None where there is none (the energy is then NaN).
+        rows: [B], the row whose path each row goes on with; None: its own. Populations resample by it, and everything
+            else in the step is already that of the chosen rows.
     """
 
     est: Estimate
     mean: Tensor
     std: float | Tensor
     free: Tensor | None
+    rows: Tensor | None = None
+
+    def take(self, rows: Tensor) -> Step:
+        """The step of rows that go on with the paths of `rows`."""
+        std = self.std[rows] if isinstance(self.std, Tensor) else self.std
+        free = None if self.free is None else self.free[rows]
+        return Step(Estimate(self.est.x0_hat[rows], self.est.eps_hat[rows]), self.mean[rows], std, free, rows)
 
 
 class ReverseProcess:

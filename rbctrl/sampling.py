@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ class Result:
         x_start: the first state.
         control_energy: [B], nats; inf or NaN where it is undefined.
         alive: [B]; False where the row became non-finite and stays at its last finite state.
+        columns: [B] each, what the controller adds to the table of results.
     """
 
     x0_hat: Tensor
@@ -30,10 +31,14 @@ class Result:
     x_start: Tensor
     control_energy: Tensor
     alive: Tensor
+    columns: dict[str, Tensor] = field(default_factory=dict)
+
+
+OnStep = Callable[[int, Tensor, Step], None]
 
 
 @torch.no_grad()
-def sample(run: Run, controller: Controller, on_step: Callable[[int, Step], None] | None = None) -> Result:
+def sample(run: Run, controller: Controller, on_step: OnStep | None = None) -> Result:
     """Runs the controlled reverse process.
 
     A row that becomes non-finite is frozen at its last finite state and reported in `alive`; the others go on.
@@ -41,7 +46,7 @@ def sample(run: Run, controller: Controller, on_step: Callable[[int, Step], None
     Args:
         run: process, objective and noise of one batch.
         controller: the method.
-        on_step: called with (i, step) after each step; for trajectories and progress bars.
+        on_step: called with (i, x_t, step) after each step, x_t being where it began; for trajectories and scores.
     """
     process = run.process
     x, state = controller.start(run)
@@ -50,16 +55,31 @@ def sample(run: Run, controller: Controller, on_step: Callable[[int, Step], None
     alive = torch.ones(len(x), dtype=torch.bool, device=x.device)
     for i in range(process.n_steps):
         step, new_state = controller(run, x, i, state)
+        if step.rows is not None:
+            x, x_start, energy, alive, x0_hat = (v[step.rows] for v in (x, x_start, energy, alive, x0_hat))
+            state = {name: value[step.rows] for name, value in state.items()}
+        x_t = x
         x_s = step.mean
         if isinstance(step.std, Tensor) or step.std > 0:
             x_s = x_s + step.std * run.rng.normal(f"step/{i}", process.shape)
         alive = alive & x_s.flatten(1).sum(1).isfinite()  # a sum is finite only if all its terms are
-        x, x0_hat = _keep(alive, x_s, x), _keep(alive, step.est.x0_hat, x0_hat)
         energy = energy + process.kl(step, i)
-        state = _keep_state(alive, new_state, state)
+        if _all(alive):
+            x, x0_hat, state = x_s, step.est.x0_hat, new_state
+        else:
+            x, x0_hat = _keep(alive, x_s, x), _keep(alive, step.est.x0_hat, x0_hat)
+            state = _keep_state(alive, new_state, state)
         if on_step is not None:
-            on_step(i, step)
-    return Result(x0_hat, x, x_start, energy.where(alive, torch.nan), alive)
+            on_step(i, x_t, step)
+    rows, columns = controller.finish(run, x, state)
+    if rows is not None:
+        x0_hat, x, x_start, energy, alive = (v[rows] for v in (x0_hat, x, x_start, energy, alive))
+    return Result(x0_hat, x, x_start, energy.where(alive, torch.nan), alive, columns)
+
+
+def _all(alive: Tensor) -> bool:
+    """Whether every row is known to be alive; on a GPU nobody asks, since the answer would stop its queue."""
+    return alive.device.type == "cpu" and bool(alive.all())
 
 
 def _keep(alive: Tensor, new: Tensor, old: Tensor) -> Tensor:

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Run
+from rbctrl.controllers.base import Controller, Run, Setup
 from rbctrl.costs import Cost
 from rbctrl.data.base import Batch
 from rbctrl.noise import Noise
 from rbctrl.observation import Evaluations, Objective, Observation, given, observe
 from rbctrl.operators.base import Operator
 from rbctrl.priors.base import Prior
-from rbctrl.process import ReverseProcess, Step
+from rbctrl.process import ReverseProcess
 from rbctrl.rng import ImageRNG
-from rbctrl.sampling import Result, sample
+from rbctrl.sampling import OnStep, Result, sample
 
 log = logging.getLogger(__name__)
 
@@ -76,14 +76,22 @@ class Solver:
     device: torch.device
     dtype: torch.dtype
 
-    def check(self) -> None:
+    def check(self, n_samples: int = 1, batch_size: int = 1) -> None:
         """Refuses what cannot work, before weights are loaded.
 
         Raises:
-            ValueError: the controller's reason, or a sampler that cannot run (eta, grid, start).
+            ValueError: the controller's reason, a sampler that cannot run (eta, grid, start), or numbers that would
+                tear a cloud of the controller's paths apart.
         """
-        self.sampler(self.prior, shape=(1,))
-        reason = self.controller.check(self.prior, self.operator, self.cost)
+        cloud = self.controller.population
+        for name, number in (("n_samples", n_samples), ("batch_size", batch_size)):
+            if number % cloud:
+                raise ValueError(
+                    f"this controller's paths live in clouds of {cloud} samples of one image: "
+                    f"{name}={number} is no multiple of {cloud}"
+                )
+        process = self.sampler(self.prior, shape=(1,))
+        reason = self.controller.check(Setup(process, self.operator, self.noise, self.cost))
         if reason is not None:
             raise ValueError(f"this combination cannot work: {reason}")
 
@@ -94,7 +102,7 @@ class Solver:
         self.cost.to(self.device, self.dtype)
         self.operator.to(self.device, self.dtype)
 
-    def solve(self, batch: Batch, seed: int, on_step: Callable[[int, Step], None] | None = None) -> Solution:
+    def solve(self, batch: Batch, seed: int, on_step: OnStep | None = None) -> Solution:
         """Restores one batch. The result of a row depends on its (item, sample) and the seed, not on the batch."""
         rng = ImageRNG(seed, batch.rows, self.dtype, self.device)
         obs, image_shape = self._observe(batch, rng)

@@ -6,10 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from rbctrl.controllers import Controller, Run
+from rbctrl.controllers.base import Setup
 from rbctrl.costs import Cost, ResidualNorm
 from rbctrl.grids import LogSNR, TimeGrid
-from rbctrl.noise import GaussianNoise
+from rbctrl.noise import GaussianNoise, Noise
 from rbctrl.observation import Objective, given, observe
+from rbctrl.operators.base import Operator
 from rbctrl.operators.matrix import Matrix
 from rbctrl.priors import GaussianMixture, NetworkPrior, Prior
 from rbctrl.process import ReverseProcess, ddim
@@ -39,6 +41,11 @@ def plane_run(prior: Prior, process: ReverseProcess, n: int, cost: Cost | None =
     obs = given(Matrix([[1.0, 0.0]]), GaussianNoise(SIGMA_Y), torch.full((n, 1), Y, dtype=torch.float64))
     objective = Objective(cost or ResidualNorm(), obs, prior.codec, process.evaluations)
     return Run(process, objective, ImageRNG(seed, rows(n), torch.float64))
+
+
+def setup(prior: Prior, operator: Operator, noise: Noise | None = None, cost: Cost | None = None) -> Setup:
+    """What a controller is asked about before a run."""
+    return Setup(ddim(prior, (1,), 4, LogSNR(-4.0, 6.0)), operator, noise or GaussianNoise(0.1), cost or ResidualNorm())
 
 
 def exact_process(prior: Prior, n_steps: int, grid: TimeGrid | None = None) -> ReverseProcess:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rbctrl.codec import Identity
 from rbctrl.costs import Cost
+from rbctrl.noise import Noise
 from rbctrl.observation import Objective, Observation
 from rbctrl.operators.base import LinearOperator, Operator
 from rbctrl.priors.base import Estimate, Prior
@@ -35,6 +36,11 @@ class Run:
         """The measurement."""
         return self.objective.obs
 
+    @property
+    def setup(self) -> Setup:
+        """What `Controller.check` is asked about."""
+        return Setup(self.process, self.obs.operator, self.obs.noise, self.objective.cost)
+
     def push(self, est: Estimate, i: int, u: Tensor | float = 0.0) -> Step:
         """The free step, displaced by u. Where it lands on sigma = 0 its mean is the image."""
         free = self.process.mean(est, i)
@@ -57,14 +63,39 @@ class Run:
         return replace(self, objective=self.objective.take(rows), rng=self.rng.take(rows))
 
 
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What a controller is asked to work with, before a weight is read or an image is seen.
+
+    Attributes:
+        process: its schedule, grid and integrator; its shape is not known yet.
+        operator: not drawn yet.
+        noise: of the measurement.
+        cost: what the controller would descend.
+    """
+
+    process: ReverseProcess
+    operator: Operator
+    noise: Noise
+    cost: Cost
+
+    @property
+    def prior(self) -> Prior:
+        """The prior of the process."""
+        return self.process.prior
+
+
 class Controller(ABC):
     """Frozen configuration of a method; whatever changes during a run is `State`.
 
     The control energy of a method is exact where every step has noise: eta > 0 and a grid that ends at sigma > 0
     (sampler/grid=log_snr). On a grid that ends on the image, the default, it is inf for every control of the last step.
+
+    A method whose paths depend on each other is a population: samples k P to (k + 1) P - 1 of one image are one cloud
+    of P paths, always in one batch, and `Step.rows` says which path goes on as which.
     """
 
-    def check(self, prior: Prior, operator: Operator, cost: Cost) -> str | None:
+    def check(self, setup: Setup) -> str | None:
         """Why this combination cannot work, in one sentence; None if it can. Asked before weights are loaded."""
         return None
 
@@ -75,6 +106,15 @@ class Controller(ABC):
     @abstractmethod
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
         """Step i of the process from x_t, and the state for step i + 1."""
+
+    @property
+    def population(self) -> int:
+        """P, how many samples of one image make one cloud; 1: every path is on its own."""
+        return 1
+
+    def finish(self, run: Run, x: Tensor, state: State) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """After the last step: which row each row ends as (None: itself), and columns [B] for the table of results."""
+        return None, {}
 
 
 def linearize(process: ReverseProcess, x_t: Tensor, i: int) -> tuple[Estimate, Callable[..., Tensor]]:
@@ -111,18 +151,18 @@ def adam(value: Callable[[Tensor], Tensor], x: Tensor, n_steps: int, lr: float) 
     return x
 
 
-def needs_pixels(prior: Prior, name: str) -> str | None:
+def needs_pixels(setup: Setup, name: str) -> str | None:
     """The reason if the prior is latent."""
-    if isinstance(prior.codec, Identity):
+    if isinstance(setup.prior.codec, Identity):
         return None
     return f"{name} solves for an image, so it needs a pixel-space prior; use rb_modulation or dps on a latent one"
 
 
-def needs_linear(operator: Operator, name: str) -> str | None:
+def needs_linear(setup: Setup, name: str) -> str | None:
     """The reason if the operator has no adjoint and pseudo-inverse."""
-    if isinstance(operator, LinearOperator):
+    if isinstance(setup.operator, LinearOperator):
         return None
     return (
-        f"{name} needs a linear operator with a pseudo-inverse, and {type(operator).__name__} is not one; "
+        f"{name} needs a linear operator with a pseudo-inverse, and {type(setup.operator).__name__} is not one; "
         "dps and rb_modulation take any differentiable operator"
     )

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Run, State
-from rbctrl.costs import Cost
-from rbctrl.operators.base import Operator
-from rbctrl.priors.base import ExactPrior, Prior
+from rbctrl.controllers.base import Controller, Run, Setup, State
+from rbctrl.priors.base import ExactPrior
 from rbctrl.process import Step
 
 
@@ -29,8 +27,8 @@ class Doob(Controller):
 
     exact_variance: bool = False
 
-    def check(self, prior: Prior, operator: Operator, cost: Cost) -> str | None:
-        if isinstance(prior, ExactPrior):
+    def check(self, setup: Setup) -> str | None:
+        if isinstance(setup.prior, ExactPrior):
             return None
         return "doob needs a prior whose posterior is known in closed form: prior=gmm2d or prior=empirical"
 

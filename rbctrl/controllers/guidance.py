@@ -6,10 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Run, State, linearize, needs_linear, needs_pixels
-from rbctrl.costs import Cost
-from rbctrl.operators.base import Operator
-from rbctrl.priors.base import Prior
+from rbctrl.controllers.base import Controller, Run, Setup, State, linearize, needs_linear, needs_pixels
 from rbctrl.process import Step
 
 
@@ -32,8 +29,8 @@ class PseudoinverseGuidance(Controller):
 
     scale: float = 1.0
 
-    def check(self, prior: Prior, operator: Operator, cost: Cost) -> str | None:
-        return needs_linear(operator, "guidance") or needs_pixels(prior, "guidance")
+    def check(self, setup: Setup) -> str | None:
+        return needs_linear(setup, "guidance") or needs_pixels(setup, "guidance")
 
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
         process, obs = run.process, run.obs

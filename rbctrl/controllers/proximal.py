@@ -6,10 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Eps, Run, State, needs_linear, needs_pixels
-from rbctrl.costs import Cost
-from rbctrl.operators.base import Operator
-from rbctrl.priors.base import Prior
+from rbctrl.controllers.base import Controller, Eps, Run, Setup, State, needs_linear, needs_pixels
 from rbctrl.process import Step
 
 
@@ -40,8 +37,8 @@ class Proximal(Controller):
         if self.weight < 0:
             raise ValueError(f"weight must not be negative, got {self.weight}")
 
-    def check(self, prior: Prior, operator: Operator, cost: Cost) -> str | None:
-        return needs_linear(operator, "proximal") or needs_pixels(prior, "proximal")
+    def check(self, setup: Setup) -> str | None:
+        return needs_linear(setup, "proximal") or needs_pixels(setup, "proximal")
 
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
         process, obs = run.process, run.obs

@@ -12,10 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Eps, Run, State, adam, needs_linear, needs_pixels
-from rbctrl.costs import Cost
-from rbctrl.operators.base import Operator
-from rbctrl.priors.base import Prior
+from rbctrl.controllers.base import Controller, Eps, Run, Setup, State, adam, needs_linear, needs_pixels
 from rbctrl.process import Step
 
 
@@ -81,8 +78,8 @@ class RBModulationProx(Controller):
         if self.strength <= 0:
             raise ValueError(f"strength must be positive, got {self.strength}: controller=none has no control")
 
-    def check(self, prior: Prior, operator: Operator, cost: Cost) -> str | None:
-        return needs_linear(operator, "rb_modulation_prox") or needs_pixels(prior, "rb_modulation_prox")
+    def check(self, setup: Setup) -> str | None:
+        return needs_linear(setup, "rb_modulation_prox") or needs_pixels(setup, "rb_modulation_prox")
 
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
         process, obs = run.process, run.obs

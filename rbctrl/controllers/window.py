@@ -6,11 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Run, State
+from rbctrl.controllers.base import Controller, Run, Setup, State
 from rbctrl.controllers.none import NoControl
-from rbctrl.costs import Cost
-from rbctrl.operators.base import Operator
-from rbctrl.priors.base import Prior
 from rbctrl.process import Step
 
 
@@ -32,8 +29,8 @@ class Window(Controller):
         if not 0 <= self.begin < self.end <= 1:
             raise ValueError(f"a window needs 0 <= begin < end <= 1, got {self.begin} and {self.end}")
 
-    def check(self, prior: Prior, operator: Operator, cost: Cost) -> str | None:
-        return self.controller.check(prior, operator, cost)
+    def check(self, setup: Setup) -> str | None:
+        return self.controller.check(setup)
 
     def start(self, run: Run) -> tuple[Tensor, State]:
         return self.controller.start(run)

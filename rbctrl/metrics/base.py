@@ -1,14 +1,24 @@
-"""What a metric has to offer: one number per image, never one per batch."""
+"""What a metric has to offer: one number per image, never one per batch.
+
+There are three kinds, told apart by what they look at: an image (`Metric`), the controlled path that made it
+(`PathMetric`), and all samples of one image together (`SampleMetric`).
+"""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from rbctrl.controllers.base import Run
 from rbctrl.observation import Observation
+from rbctrl.priors.base import Prior
+from rbctrl.process import Step
+from rbctrl.rng import ImageRNG
+from rbctrl.sampling import Result
 
 
 class Metric(ABC):
@@ -43,3 +53,48 @@ class FullReference(Metric):
         if not (image.isfinite().all() and truth.isfinite().all()):
             return math.nan
         return float(self.compare(image[None].double().clamp(-1, 1), truth[None].double().clamp(-1, 1)))
+
+
+class PathMetric(ABC):
+    """Scores what a run did: (run, result, path) to [B]; NaN where it is undefined."""
+
+    def step(self, run: Run, i: int, x_t: Tensor, step: Step) -> Tensor | None:
+        """What step i from x_t adds, [B]; None (the default) if only the end counts."""
+        return None
+
+    @abstractmethod
+    def __call__(self, run: Run, result: Result, total: Tensor) -> Tensor:
+        """The score [B]; `total` is the sum of what the steps added (0 if they add nothing)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """All samples of one image.
+
+    Attributes:
+        samples: [n, *shape], the finite ones; not clamped.
+        truth: [*shape] or None.
+        obs: their observation, one row.
+        prior: what they were drawn with.
+        rng: one row, the image's own streams.
+    """
+
+    samples: Tensor
+    truth: Tensor | None
+    obs: Observation
+    prior: Prior
+    rng: ImageRNG
+
+    def posterior(self, n: int, key: str = "exact") -> Tensor:
+        """n exact samples of p(x_0 | y), [n, *shape], for priors that know it (`ExactPrior`)."""
+        item = self.rng.rows[0][0]
+        rng = replace(self.rng, rows=tuple((item, k) for k in range(n)))
+        return self.prior.sample_given(self.obs.take(torch.zeros(n, dtype=torch.long)), rng, key)
+
+
+class SampleMetric(ABC):
+    """Scores all samples of one image together; NaN where it is undefined."""
+
+    @abstractmethod
+    def __call__(self, draws: Draws) -> float:
+        """The score."""

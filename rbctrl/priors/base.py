@@ -70,5 +70,14 @@ class ExactPrior(Protocol):
     def log_likelihood(self, x_t: Tensor, t: Tensor, obs: Observation) -> Tensor:
         """log h_t(x_t), [B]."""
 
+    def log_evidence(self, obs: Observation) -> Tensor:
+        """log p(y), [B]."""
+
+    def moments_given(self, obs: Observation) -> tuple[Tensor, Tensor]:
+        """E[x_0 | y] and Var[x_0 | y] of each coordinate, both [B, *shape]."""
+
+    def sample_given(self, obs: Observation, rng: ImageRNG, key: str) -> Tensor:
+        """x_0 ~ p(x_0 | y), one for each row of the observation, [B, *shape]."""
+
     def sample_marginal(self, t: Tensor, rng: ImageRNG, shape: tuple[int, ...]) -> Tensor:
         """x_t ~ p_t, [B, *shape]."""

@@ -8,6 +8,7 @@ x_0 is one of x_1..x_N with equal probability, so every expectation is a softmax
 from __future__ import annotations
 
 import hashlib
+import math
 
 import torch
 from torch import Tensor
@@ -73,6 +74,24 @@ class Empirical(Prior):
     def posterior(self, obs: Observation) -> Tensor:
         """p(x_i | y), [B, N]."""
         return self.log_likelihoods(obs).softmax(1)
+
+    def log_evidence(self, obs: Observation) -> Tensor:
+        """log p(y), [B]."""
+        return self.log_likelihoods(obs).logsumexp(1) - math.log(len(self.images))
+
+    def moments_given(self, obs: Observation) -> tuple[Tensor, Tensor]:
+        """E[x_0 | y] and Var[x_0 | y] of each pixel, both [B, *shape]."""
+        w = self.posterior(obs)
+        flat = self.images.flatten(1).to(w.dtype)
+        mean = w @ flat
+        variance = (w @ flat.square() - mean.square()).clamp(min=0)
+        return mean.view(-1, *self.shape), variance.view(-1, *self.shape)
+
+    def sample_given(self, obs: Observation, rng: ImageRNG, key: str) -> Tensor:
+        """x_0 ~ p(x_0 | y), one for each row of the observation, [B, *shape]."""
+        pick = rng.uniform(f"{key}/component")
+        k = (pick[:, None] > self.posterior(obs).cumsum(1)[:, :-1].to(pick.dtype)).sum(1)
+        return self.images[k].to(rng.dtype)
 
     def sample_marginal(self, t: Tensor, rng: ImageRNG, shape: tuple[int, ...]) -> Tensor:
         """x_t ~ p_t, [B, *shape]."""

@@ -108,6 +108,25 @@ class GaussianMixture(Prior):
         logits, means, covariances = self._solve(obs.y, None, 0.0, 0.0, obs)
         return logits.softmax(1), means, covariances
 
+    def moments_given(self, obs: Observation) -> tuple[Tensor, Tensor]:
+        """E[x_0 | y] and Var[x_0 | y] of each coordinate, both [B, *shape]."""
+        weights, means, covariances = self.posterior(obs)
+        w = weights[..., None]
+        mean = (w * means).sum(1)
+        second = (w * (means.square() + covariances.diagonal(dim1=-2, dim2=-1))).sum(1)
+        return tuple(v.view(-1, *self.shape).to(obs.y.dtype) for v in (mean, second - mean.square()))
+
+    def sample_given(self, obs: Observation, rng: ImageRNG, key: str) -> Tensor:
+        """x_0 ~ p(x_0 | y), one for each row of the observation, [B, *shape]."""
+        weights, means, covariances = self.posterior(obs)
+        pick = rng.uniform(f"{key}/component").double()
+        k = (pick[:, None] > weights.cumsum(1)[:, :-1]).sum(1)
+        factor = torch.linalg.cholesky(covariances).expand(len(k), -1, -1, -1)
+        rows = torch.arange(len(k), device=k.device)
+        white = rng.normal(f"{key}/white", (self.means.shape[1],)).double()
+        x_0 = means[rows, k] + (factor[rows, k] @ white[..., None])[..., 0]
+        return x_0.view(-1, *self.shape).to(rng.dtype)
+
     def sample_marginal(self, t: Tensor, rng: ImageRNG, shape: tuple[int, ...]) -> Tensor:
         """x_t ~ p_t, [B, *shape]."""
         alpha, sigma = (float(level) for level in self.schedule.levels(t))

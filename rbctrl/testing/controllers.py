@@ -43,7 +43,7 @@ def check_controller(controller: Controller, shape: tuple[int, ...] = (3, 8, 8),
     run = run or _run_for(controller, shape)
     report: Report = []
     steps: list[Step] = []
-    whole = sample(run, controller, on_step=lambda i, step: steps.append(step))
+    whole = sample(run, controller, on_step=lambda i, x_t, step: steps.append(step))
     require(report, "finite", float((~whole.alive).sum()), 0, "{} of the rows became non-finite")
     if any(t.requires_grad for s in steps for t in (s.mean, s.est.x0_hat, s.est.eps_hat)):
         raise CheckError(
@@ -81,13 +81,13 @@ class _OneDies(Controller):
 
 def _run_for(controller: Controller, shape: tuple[int, ...]) -> Run:
     run = unit_run(HalfMask(), shape)
-    reason = controller.check(run.process.prior, run.obs.operator, run.objective.cost)
+    reason = controller.check(run.setup)
     if reason is None:
         return run
     plane = unit_run(Matrix([[1.0, 0.0]]), (2,))
     mixture = GaussianMixture(VP(), [0.6, 0.4], [[1.0, 0.0], [-1.0, 0.5]], [[[0.3, 0.1], [0.1, 0.2]]] * 2)
     plane.process.prior = mixture
-    if controller.check(mixture, plane.obs.operator, plane.objective.cost) is not None:
+    if controller.check(plane.setup) is not None:
         raise CheckError(f"the controller refuses the worlds of this check ({reason}): pass check_controller a run")
     return plane
 

@@ -85,7 +85,7 @@ def test_a_row_that_diverges_is_frozen_and_changes_no_other(name):
 def test_no_graph_leaves_a_controller(name):
     run, controller = both(name)
     steps = []
-    sample(run, controller, on_step=lambda i, step: steps.append(step))
+    sample(run, controller, on_step=lambda i, x_t, step: steps.append(step))
     assert len(steps) == run.process.n_steps
     assert not any(t.requires_grad for s in steps for t in (s.mean, s.free, s.est.x0_hat, s.est.eps_hat))
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from worlds import ONE_GAUSSIAN, exact_process, plane, plane_run, tiny_prior
+from worlds import ONE_GAUSSIAN, exact_process, plane, plane_run, setup, tiny_prior
 
 from rbctrl.controllers import Doob
 from rbctrl.operators.matrix import Matrix
@@ -44,5 +44,5 @@ def test_exact_variance_samples_the_posterior_of_one_gaussian_in_five_steps():
 
 
 def test_a_prior_without_a_posterior_is_refused():
-    assert "closed form" in Doob().check(tiny_prior(), Matrix([[1.0]]), None)
-    assert Doob().check(plane(), Matrix([[1.0, 0.0]]), None) is None
+    assert "closed form" in Doob().check(setup(tiny_prior(), Matrix([[1.0]])))
+    assert Doob().check(setup(plane(), Matrix([[1.0, 0.0]]))) is None

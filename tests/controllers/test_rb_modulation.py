@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from worlds import image_run
+from worlds import image_run, setup
 
 from rbctrl.controllers import NoControl, Proximal, RBModulation, RBModulationProx
 from rbctrl.costs import GaussianNLL
@@ -105,6 +105,6 @@ def test_unknown_eps_and_operators_are_refused():
     with pytest.raises(ValueError, match="strength"):
         RBModulationProx(strength=0.0)
     run = image_run(LeftHalf())
-    assert "pseudo-inverse" in RBModulationProx().check(run.process.prior, LeftHalf(), None)
-    assert RBModulation().check(run.process.prior, LeftHalf(), None) is None
-    assert RBModulationProx().check(run.process.prior, Matrix([[1.0]]), None) is None
+    assert "pseudo-inverse" in RBModulationProx().check(setup(run.process.prior, LeftHalf()))
+    assert RBModulation().check(setup(run.process.prior, LeftHalf())) is None
+    assert RBModulationProx().check(setup(run.process.prior, Matrix([[1.0]]))) is None

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from worlds import exact_process, plane, plane_run
+from worlds import exact_process, plane, plane_run, setup
 
 from rbctrl.controllers import Doob, NoControl, Window
 from rbctrl.sampling import sample
@@ -10,7 +10,7 @@ def test_control_acts_inside_the_window_only():
     prior = plane()
     run = plane_run(prior, exact_process(prior, 8), 4)
     moved = []
-    sample(run, Window(Doob(), 0.25, 0.75), on_step=lambda i, s: moved.append(bool((s.mean != s.free).any())))
+    sample(run, Window(Doob(), 0.25, 0.75), on_step=lambda i, x_t, s: moved.append(bool((s.mean != s.free).any())))
     assert moved == [False, False, True, True, True, True, False, False]
 
 
@@ -21,8 +21,8 @@ def test_full_window_is_the_controller_and_check_is_passed_on():
     assert not torch.equal(sample(run, Window(NoControl())).x, sample(run, Doob()).x)
     from worlds import tiny_prior
 
-    assert "closed form" in Window(Doob()).check(tiny_prior(), run.obs.operator, None)
-    assert Window(Doob()).check(prior, run.obs.operator, None) is None
+    assert "closed form" in Window(Doob()).check(setup(tiny_prior(), run.obs.operator))
+    assert Window(Doob()).check(setup(prior, run.obs.operator)) is None
 
 
 def test_empty_windows_are_refused():

@@ -11,9 +11,8 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Run, State
+from rbctrl.controllers.base import Controller, Run, Setup, State
 from rbctrl.observation import Observation
-from rbctrl.operators.base import Operator
 from rbctrl.priors.base import Estimate
 from rbctrl.process import Step
 
@@ -36,11 +35,13 @@ class Classical(Controller):
         return Step(Estimate(image, torch.zeros_like(image)), image, 0.0, None), state
 
 
-def needs_images(operator: Operator, name: str) -> str | None:
+def needs_images(setup: Setup, name: str) -> str | None:
     """The reason if the operator does not measure images [C, H, W]."""
-    if len(operator.image_shape((3, 8, 8))) == 3:
+    if len(setup.operator.image_shape((3, 8, 8))) == 3:
         return None
-    return f"{name} looks at the neighbours of a pixel, and {type(operator).__name__} measures vectors, not images"
+    return (
+        f"{name} looks at the neighbours of a pixel, and {type(setup.operator).__name__} measures vectors, not images"
+    )
 
 
 def non_negative(name: str, value: float) -> None:

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from rbctrl.controllers.base import needs_pixels
+from rbctrl.controllers.base import Setup, needs_pixels
 from rbctrl.controllers.classical.base import Classical, non_negative
 from rbctrl.controllers.classical.denoise import denoise_tv
-from rbctrl.costs import Cost
 from rbctrl.observation import Observation
 from rbctrl.operators.base import Operator
-from rbctrl.priors.base import Prior
 
 
 @dataclass(frozen=True)
@@ -37,9 +35,9 @@ class Bicubic(Classical):
     def __post_init__(self) -> None:
         non_negative("controller.denoise", self.denoise)
 
-    def check(self, prior: Prior, operator: Operator, cost: Cost) -> str | None:
+    def check(self, setup: Setup) -> str | None:
         """Needs pixels and a downsampler."""
-        return needs_pixels(prior, "bicubic") or _needs_downsampler(operator)
+        return needs_pixels(setup, "bicubic") or _needs_downsampler(setup.operator)
 
     def reconstruct(self, obs: Observation, shape: tuple[int, ...]) -> Tensor:
         """[B, C, h, w] to [B, C, H, W]."""

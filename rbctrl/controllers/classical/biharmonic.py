@@ -12,14 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbctrl.controllers.base import needs_pixels
+from rbctrl.controllers.base import Setup, needs_pixels
 from rbctrl.controllers.classical.base import Classical, non_negative
 from rbctrl.controllers.classical.denoise import denoise_tv
-from rbctrl.costs import Cost
 from rbctrl.observation import Observation
 from rbctrl.operators.base import Operator
 from rbctrl.operators.inpainting import Mask
-from rbctrl.priors.base import Prior
 
 
 @dataclass(frozen=True)
@@ -38,9 +36,9 @@ class Biharmonic(Classical):
     def __post_init__(self) -> None:
         non_negative("controller.denoise", self.denoise)
 
-    def check(self, prior: Prior, operator: Operator, cost: Cost) -> str | None:
+    def check(self, setup: Setup) -> str | None:
         """Needs pixels and a mask."""
-        return needs_pixels(prior, "biharmonic") or _needs_mask(operator)
+        return needs_pixels(setup, "biharmonic") or _needs_mask(setup.operator)
 
     def reconstruct(self, obs: Observation, shape: tuple[int, ...]) -> Tensor:
         """The measurement with its holes filled, [B, C, H, W]."""

@@ -10,12 +10,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rbctrl.controllers.base import needs_linear, needs_pixels
+from rbctrl.controllers.base import Setup, needs_linear, needs_pixels
 from rbctrl.controllers.classical.base import Classical
-from rbctrl.costs import Cost
 from rbctrl.observation import Observation
-from rbctrl.operators.base import Operator
-from rbctrl.priors.base import Prior
 
 
 @dataclass(frozen=True)
@@ -25,9 +22,9 @@ class Pinv(Classical):
     No parameters. The energy is undefined.
     """
 
-    def check(self, prior: Prior, operator: Operator, cost: Cost) -> str | None:
+    def check(self, setup: Setup) -> str | None:
         """Needs pixels and a linear operator."""
-        return needs_pixels(prior, "the pseudo-inverse") or needs_linear(operator, "the pseudo-inverse")
+        return needs_pixels(setup, "the pseudo-inverse") or needs_linear(setup, "the pseudo-inverse")
 
     def reconstruct(self, obs: Observation, shape: tuple[int, ...]) -> Tensor:
         """A^+ y."""

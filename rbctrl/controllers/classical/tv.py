@@ -13,13 +13,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rbctrl.controllers.base import needs_linear, needs_pixels
+from rbctrl.controllers.base import Setup, needs_linear, needs_pixels
 from rbctrl.controllers.classical.base import Classical, needs_images, positive
 from rbctrl.controllers.classical.denoise import denoise_tv
-from rbctrl.costs import Cost
 from rbctrl.observation import Observation
-from rbctrl.operators.base import Operator
-from rbctrl.priors.base import Prior
 
 
 @dataclass(frozen=True)
@@ -48,9 +45,9 @@ class TV(Classical):
         if self.inner_steps < 2:
             raise ValueError(f"controller.inner_steps must be at least 2, got {self.inner_steps}")
 
-    def check(self, prior: Prior, operator: Operator, cost: Cost) -> str | None:
+    def check(self, setup: Setup) -> str | None:
         """Needs images and a linear operator."""
-        return needs_pixels(prior, "tv") or needs_linear(operator, "tv") or needs_images(operator, "tv")
+        return needs_pixels(setup, "tv") or needs_linear(setup, "tv") or needs_images(setup, "tv")
 
     def reconstruct(self, obs: Observation, shape: tuple[int, ...]) -> Tensor:
         """The image after the last iteration, [B, C, H, W]."""

@@ -15,12 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rbctrl.controllers.base import needs_linear, needs_pixels
+from rbctrl.controllers.base import Setup, needs_linear, needs_pixels
 from rbctrl.controllers.classical.base import Classical, needs_images, positive
-from rbctrl.costs import Cost
 from rbctrl.observation import Observation
-from rbctrl.operators.base import Operator, conjugate_gradient
-from rbctrl.priors.base import Prior
+from rbctrl.operators.base import conjugate_gradient
 
 
 @dataclass(frozen=True)
@@ -39,9 +37,9 @@ class Wiener(Classical):
     def __post_init__(self) -> None:
         positive("controller.balance", self.balance)
 
-    def check(self, prior: Prior, operator: Operator, cost: Cost) -> str | None:
+    def check(self, setup: Setup) -> str | None:
         """Needs images and a linear operator."""
-        return needs_pixels(prior, "wiener") or needs_linear(operator, "wiener") or needs_images(operator, "wiener")
+        return needs_pixels(setup, "wiener") or needs_linear(setup, "wiener") or needs_images(setup, "wiener")
 
     def reconstruct(self, obs: Observation, shape: tuple[int, ...]) -> Tensor:
         """The solution of the normal equations, [B, C, H, W]."""

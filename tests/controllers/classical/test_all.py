@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from worlds import setup
 
 from rbctrl.controllers.classical import TV, Bicubic, Biharmonic, Classical, Pinv, Wiener
-from rbctrl.costs import ResidualNorm
 from rbctrl.operators import Downsample, FreeformMask, GaussianBlur, RandomMask
 from rbctrl.operators.base import Operator
 from rbctrl.operators.matrix import Matrix
@@ -67,14 +67,14 @@ def test_the_result_has_dtype_and_shape_of_the_image(task, controller, measure, 
 @pytest.mark.parametrize("controller", [Pinv(), Bicubic(), TV(), Wiener(), Biharmonic()], ids=label)
 def test_latent_priors_and_nonlinear_operators_are_refused(controller, silent, latent):
     fitting = RandomMask(0.5) if isinstance(controller, Biharmonic) else Downsample(2)
-    assert controller.check(silent, fitting, ResidualNorm()) is None  # a mask is checked before it is drawn
-    assert "pixel-space" in controller.check(latent, fitting, ResidualNorm())
-    assert "Square" in controller.check(silent, Square(), ResidualNorm())
+    assert controller.check(setup(silent, fitting)) is None  # a mask is checked before it is drawn
+    assert "pixel-space" in controller.check(setup(latent, fitting))
+    assert "Square" in controller.check(setup(silent, Square()))
 
 
 @pytest.mark.parametrize("controller", [Bicubic(), TV(), Wiener(), Biharmonic()], ids=label)
 def test_measurements_of_vectors_are_refused(controller, silent):
-    assert "Matrix" in controller.check(silent, Matrix([[1.0, 0.0]]), ResidualNorm())
+    assert "Matrix" in controller.check(setup(silent, Matrix([[1.0, 0.0]])))
 
 
 def test_the_base_class_is_abstract():

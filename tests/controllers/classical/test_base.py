@@ -33,7 +33,7 @@ def test_one_call_reconstructs_and_the_steps_repeat_it(run_of):
             return super().reconstruct(obs, shape)
 
     steps = []
-    sample(run_of(Downsample(4), n_steps=5), Counted(), on_step=lambda i, step: steps.append(step))
+    sample(run_of(Downsample(4), n_steps=5), Counted(), on_step=lambda i, x_t, step: steps.append(step))
     assert calls == [(3, 64, 64)] and len(steps) == 5
     assert all(step.free is None and step.std == 0 and not step.est.eps_hat.any() for step in steps)
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
+from worlds import setup
 
 from rbctrl.controllers.classical import Bicubic
-from rbctrl.costs import ResidualNorm
 from rbctrl.noise import NoNoise
 from rbctrl.observation import given
 from rbctrl.operators import Downsample, FreeformMask, GaussianBlur, MotionBlur
@@ -30,7 +30,7 @@ def test_denoising_lowers_the_error_of_noisy_photographs_and_0_is_plain_bicubic(
 
 @pytest.mark.parametrize("operator", [GaussianBlur(1.0), FreeformMask((0.1, 0.2)), MotionBlur(5, 0.5)])
 def test_what_does_not_reduce_the_image_is_refused(operator, silent):
-    reason = Bicubic().check(silent, operator, ResidualNorm())
+    reason = Bicubic().check(setup(silent, operator))
     assert type(operator).__name__ in reason and "controller=tv" in reason
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
+from worlds import setup
 
 from rbctrl.controllers.classical import Biharmonic
-from rbctrl.costs import ResidualNorm
 from rbctrl.noise import NoNoise
 from rbctrl.observation import given
 from rbctrl.operators import BoxMask, Downsample, GaussianBlur, RandomMask
@@ -52,7 +52,7 @@ def test_denoising_raises_the_psnr_under_noise(measure, psnr):
 
 @pytest.mark.parametrize("operator", [GaussianBlur(1.0), Downsample(2)])
 def test_what_is_no_mask_is_refused(operator, silent):
-    reason = Biharmonic().check(silent, operator, ResidualNorm())
+    reason = Biharmonic().check(setup(silent, operator))
     assert type(operator).__name__ in reason and "controller=tv" in reason
 
 
