@@ -15,7 +15,7 @@ from rbctrl.costs import Cost
 from rbctrl.data.base import Item
 from rbctrl.data.files import Unreadable, read_image, square
 from rbctrl.data.sources import Memory
-from rbctrl.metrics import Metric
+from rbctrl.metrics import AnyMetric, Metric, PathMetric, SampleMetric, of_kind
 from rbctrl.noise import GaussianNoise, Noise, NoNoise
 from rbctrl.operators.base import Operator
 from rbctrl.posterior_mean import ItemSamples
@@ -32,13 +32,15 @@ class Restored:
         mean: [C, H, W] over the samples that stayed finite.
         sd: [C, H, W], their standard deviation; 0 for one sample.
         rows: one dict per sample: item, sample, seed, alive, final_cost, control_energy, nfe, vjp, decoder_vjp,
-            seconds_per_image, peak_memory, and the metrics that were asked for.
+            seconds_per_image, peak_memory, batch_size, the metrics that were asked for, and the controller's columns.
+        scores: the metrics that look at all samples together (`SampleMetric`), by name.
     """
 
     samples: Tensor
     mean: Tensor
     sd: Tensor
     rows: list[dict[str, object]]
+    scores: dict[str, float]
 
 
 def load(path: str | Path, size: int | None = None) -> Tensor:
@@ -72,7 +74,7 @@ def restore(
     noise: Noise | None = None,
     cost: Cost | str | None = None,
     sampler: Sampler | str | None = None,
-    metrics: Mapping[str, Metric] | None = None,
+    metrics: Mapping[str, AnyMetric] | None = None,
     n_samples: int = 1,
     seed: int = 0,
     item: str = "image",
@@ -93,7 +95,7 @@ def restore(
         noise: how y came about.
         cost: what the controller descends.
         sampler: (prior, shape=...) to a reverse process.
-        metrics: extra columns of the rows, by name; called with truth None.
+        metrics: extra columns of the rows, by name; called with truth None. Those of all samples go to `scores`.
         n_samples: posterior samples.
         seed: of all noise.
         item: name of the image in the random streams.
@@ -109,6 +111,7 @@ def restore(
         raise ValueError(
             "y holds a number that is not finite: mark what was not measured by the operator's mask instead"
         )
+    metrics = metrics or {}
     solver = Solver(
         prior=_option("prior", prior),
         operator=_option("operator", operator),
@@ -123,19 +126,17 @@ def restore(
     solver.load()
     samples, rows, images = ItemSamples(item), [], []
     for batch in Memory([Item(item, None, y)]).batches(batch_size, n_samples):
-        solution = solver.solve(batch, seed)
-        columns = {name: metric(solution.image, None, solution.obs) for name, metric in (metrics or {}).items()}
-        columns |= {"final_cost": solution.final_cost, "control_energy": solution.result.control_energy}
+        solution = solver.solve(batch, seed, of_kind(metrics, PathMetric))
+        scores = {name: metric(solution.image, None, solution.obs) for name, metric in of_kind(metrics, Metric).items()}
+        new = solution.rows(batch.rows, seed, scores)
         images.append(solution.image)
-        for k, (_, sample) in enumerate(batch.rows):
-            samples.add(sample, solution, k, None)
-            rows.append(
-                {"item": item, "sample": sample, "seed": seed, "alive": bool(solution.result.alive[k])}
-                | {name: float(values[k]) for name, values in columns.items()}
-                | solution.spent()
-            )
+        for k, row in enumerate(new):
+            samples.add(row, solution, k, None)
+        rows += new
     mean, sd = samples.mean_sd()
-    return Restored(torch.cat(images), mean, sd, rows)
+    draws = samples.draws(solver.prior, seed)
+    together = {name: metric(draws) for name, metric in of_kind(metrics, SampleMetric).items()}
+    return Restored(torch.cat(images), mean, sd, rows, together)
 
 
 def _option(group: str, value: object) -> object:

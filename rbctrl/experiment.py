@@ -8,18 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from rbctrl.controllers.base import Controller
-from rbctrl.costs import Cost
+from rbctrl.costs import Cost, RunningCost
 from rbctrl.data.base import Batch, Data
-from rbctrl.metrics import Metric
+from rbctrl.metrics import AnyMetric, Metric, PathMetric, SampleMetric, of_kind
 from rbctrl.noise import Noise
 from rbctrl.operators.base import Operator
 from rbctrl.posterior_mean import ItemSamples
@@ -29,7 +30,7 @@ from rbctrl.solver import Sampler, Solution, Solver, pick_device, pick_dtype
 
 log = logging.getLogger(__name__)
 
-DETERMINING = ("prior", "operator", "noise", "cost", "sampler", "controller", "dtype")
+DETERMINING = ("prior", "operator", "noise", "cost", "running_cost", "sampler", "controller", "dtype")
 WHICH_IMAGES = ("n", "names", "pattern")
 
 
@@ -54,13 +55,16 @@ class Experiment:
         cost: what controllers descend.
         sampler: (prior, shape=...) to the reverse process.
         controller: the method.
-        metrics: by name; the mean of the first is what a run returns.
+        metrics: by name, of images, of paths or of all samples of an image; a run returns the mean of the first.
         prior: the diffusion prior.
+        running_cost: what a path costs on its way, for controllers that plan it and for its price; None: nothing.
         logger: besides rows.csv.
         study: names the results.
         seed: of all noise, masks and kernels.
         n_samples: posterior samples per image.
         batch_size: rows at a time; changes no result.
+        keep: "samples" writes a row and a picture of every sample; "means" only those of each image's mean, for
+            thousands of samples.
         device: auto, cpu, cuda, cuda:1 ...
         dtype: of states, float32 or float64.
 
@@ -74,13 +78,15 @@ class Experiment:
     cost: Cost
     sampler: Sampler
     controller: Controller
-    metrics: Mapping[str, Metric]
+    metrics: Mapping[str, AnyMetric]
     prior: Prior
+    running_cost: RunningCost | None = None
     logger: Sequence[RowLogger] | Mapping[str, RowLogger] = ()
     study: str = "default"
     seed: int = 0
     n_samples: int = 1
     batch_size: int = 8
+    keep: Literal["samples", "means"] = "samples"
     device: str = "auto"
     dtype: str = "float32"
     problems: list[str] = field(init=False, default_factory=list)
@@ -89,6 +95,8 @@ class Experiment:
     def __post_init__(self) -> None:
         if not self.metrics:
             raise ValueError("an experiment needs at least one metric: metrics=restoration")
+        if self.keep not in ("samples", "means"):
+            raise ValueError(f"keep is 'samples' or 'means', got {self.keep!r}")
         for name in ("n_samples", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
@@ -101,6 +109,7 @@ class Experiment:
             self.controller,
             pick_device(self.device),
             pick_dtype(self.dtype),
+            self.running_cost,
         )
         solver.check(self.n_samples, self.batch_size)
         object.__setattr__(self, "solver", solver)
@@ -128,13 +137,15 @@ class Experiment:
         for batch, solution in (solved for whole in batches for solved in self._solve(whole)):
             if bar is None and progress is not None:
                 bar = progress(len(self.data) * self.n_samples)
-            store.write(self._rows(batch, solution))
+            rows = solution.rows(batch.rows, self.seed, self._scores(solution.image, batch.image, solution))
+            if self.keep == "samples":
+                store.write([row | self._blanks(solution) for row in rows])
             for k, (item, sample) in enumerate(batch.rows):
                 if samples is None or samples.item != item:
                     samples = ItemSamples(item)
                     self._save_inputs(store, item, batch, solution, k)
-                samples.add(sample, solution, k, None if batch.image is None else batch.image[k])
-                if is_picture(solution.image[k]) and solution.result.alive[k]:
+                samples.add(rows[k], solution, k, None if batch.image is None else batch.image[k])
+                if self.keep == "samples" and is_picture(solution.image[k]) and solution.result.alive[k]:
                     store.save_image(item, sample, "image", solution.image[k])
                 if samples.count == self.n_samples:
                     scores.append(self._finish(store, samples))
@@ -144,8 +155,15 @@ class Experiment:
             bar.close()
         store.close()
         self.problems.extend(self.data.skipped)
-        finite = [score for score in scores if score == score]
-        return sum(finite) / len(finite) if finite else float("nan")
+        return self._mean(scores)
+
+    def _mean(self, scores: Sequence[float]) -> float:
+        """The mean over the items whose score is finite; NaN if none is."""
+        finite = [score for score in scores if math.isfinite(score)]
+        if len(finite) < len(scores):
+            left_out, name = len(scores) - len(finite), next(iter(self.metrics))
+            log.warning("%s is not finite for %d of %d items: its mean leaves them out", name, left_out, len(scores))
+        return sum(finite) / len(finite) if finite else math.nan
 
     def _solve(self, batch: Batch) -> Iterator[tuple[Batch, Solution]]:
         """Solves a batch; where the GPU's memory does not hold it, its halves."""
@@ -168,7 +186,7 @@ class Experiment:
 
     def _try(self, batch: Batch) -> Solution | None:
         try:
-            return self.solver.solve(batch, self.seed)
+            return self.solver.solve(batch, self.seed, of_kind(self.metrics, PathMetric))
         except torch.cuda.OutOfMemoryError as error:
             if len(batch.rows) == 1:
                 raise ValueError("a single image does not fit into the GPU's memory: use smaller images") from error
@@ -176,23 +194,10 @@ class Experiment:
                 raise ValueError("one cloud of paths does not fit into the GPU's memory: take fewer") from error
             return None
 
-    def _rows(self, batch: Batch, solution: Solution) -> list[dict[str, object]]:
-        columns = self._scores(solution.image, batch.image, solution) | {
-            "final_cost": solution.final_cost,
-            "control_energy": solution.result.control_energy,
-        }
-        shared = solution.spent() | {"batch_size": len(batch.rows)}
-        return [
-            {"item": item, "sample": sample, "seed": self.seed, "alive": bool(solution.result.alive[k])}
-            | {name: float(values[k]) for name, values in columns.items()}
-            | shared
-            for k, (item, sample) in enumerate(batch.rows)
-        ]
-
     def _scores(self, image: Tensor, truth: Tensor | None, solution: Solution) -> dict[str, Tensor]:
         if truth is not None:
             truth = truth.to(image)
-        return {name: metric(image, truth, solution.obs) for name, metric in self.metrics.items()}
+        return {name: metric(image, truth, solution.obs) for name, metric in of_kind(self.metrics, Metric).items()}
 
     def _save_inputs(self, store: ResultStore, item: str, batch: Batch, solution: Solution, k: int) -> None:
         if batch.image is not None and is_picture(batch.image[k]):
@@ -202,21 +207,37 @@ class Experiment:
             observed = solution.obs.operator.take(torch.tensor([k])).observed
             store.save_image(item, 0, "measurement", y if observed is None else y * observed[0])
 
+    @property
+    def _has_mean_rows(self) -> bool:
+        return self.n_samples > 1 or self.keep == "means" or bool(of_kind(self.metrics, SampleMetric))
+
+    def _blanks(self, solution: Solution) -> dict[str, None]:
+        """The columns that only rows of a mean fill."""
+        if not self._has_mean_rows:
+            return {}
+        errors = [f"{name}_se" for name in self._averaged(solution.reported)] if self.n_samples > 1 else []
+        return dict.fromkeys([*of_kind(self.metrics, SampleMetric), *errors])
+
+    def _averaged(self, reported: Sequence[str]) -> tuple[str, ...]:
+        return (*of_kind(self.metrics, PathMetric), *reported, "control_energy")
+
     def _finish(self, store: ResultStore, samples: ItemSamples) -> float:
         """Scores an item whose samples are complete; writes the row of their mean where there are several."""
-        first = next(iter(self.metrics))
         mean, sd = samples.mean_sd()
         truth = None if samples.truth is None else samples.truth[None].to(mean)
-        scores = {name: float(metric(mean[None], truth, samples.obs)[0]) for name, metric in self.metrics.items()}
-        if self.n_samples > 1:
+        images = of_kind(self.metrics, Metric).items()
+        scores = {name: float(metric(mean[None], truth, samples.obs)[0]) for name, metric in images}
+        scores |= samples.averages(self._averaged(samples.reported))
+        draws = samples.draws(self.prior, self.seed)
+        scores |= {name: metric(draws) for name, metric in of_kind(self.metrics, SampleMetric).items()}
+        if self._has_mean_rows:
             if is_picture(mean):
                 store.save_image(samples.item, "mean", "mean", mean)
                 store.save_image(samples.item, "mean", "sd", 4 * sd.mean(0, keepdim=True) - 1)  # white: sd 0.5
-            with torch.no_grad():
-                scores["final_cost"] = float(self.cost(mean[None], samples.obs)[0])
+            scores["final_cost"] = float(self.solver.final_cost(mean[None], samples.obs)[0])
             row = {"item": samples.item, "sample": "mean", "seed": self.seed, "alive": samples.alive}
             store.write([row | scores | samples.totals])
-        return scores[first]
+        return scores[next(iter(self.metrics))]
 
 
 def _part(batch: Batch, part: slice) -> Batch:

@@ -81,6 +81,59 @@ class LogSNR(TimeGrid):
         return schedule.time(_linspace(self.start, self.end, n_steps))
 
 
+@dataclass(frozen=True)
+class EqualAlpha(TimeGrid):
+    """Equal steps in alpha at the times of a table, given log-SNRs among them: the grid of MCGDiff's mixture benchmark.
+
+    Cardoso et al., Monte Carlo guided Diffusion, ICLR 2024 (https://arxiv.org/abs/2308.07983). From the image on, the
+    next time is the first at which alpha fell by (1 - tail) / (n_steps - matched), or a matched one; from alpha =
+    `tail` on, the steps that are left are equal in t. The benchmark counts times: its 20 are n_steps = 19.
+
+    Note:
+        The released function looks for the matched times in one sorted list of the distances of all coordinates, and so
+        forces in other times than it means to; here they are the ones that are meant.
+
+    Args:
+        levels: T; times are multiples of 1 / T.
+        matched: log-SNRs that have to be among the times, rounded to the table; those beyond `tail` or on the image are
+            left out.
+        tail: alpha where equal steps in t begin.
+
+    Raises:
+        ValueError: levels or tail out of range; no more steps than matched times; a schedule whose alpha is constant.
+    """
+
+    levels: int = 999
+    matched: tuple[float, ...] = ()
+    tail: float = 0.01
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "matched", tuple(self.matched))
+        if self.levels < 1 or not 0 < self.tail < 1:
+            raise ValueError(
+                f"grid equal_alpha needs levels >= 1 and a tail in (0, 1), got levels={self.levels}, tail={self.tail}"
+            )
+
+    def times(self, schedule: NoiseSchedule, n_steps: int) -> Tensor:
+        table = torch.arange(self.levels + 1, dtype=torch.float64) / self.levels
+        alpha = schedule.levels(table)[0].tolist()
+        end = next((k for k, level in enumerate(alpha) if level < self.tail), self.levels)
+        matched = (schedule.time(torch.tensor(self.matched, dtype=torch.float64)) * self.levels).round().tolist()
+        forced = {int(k) for k in matched if 0 < k < end}
+        if n_steps <= len(forced):
+            raise ValueError(
+                f"grid equal_alpha has {len(forced)} matched times, so it needs n_steps > {len(forced)}, got {n_steps}"
+            )
+        fall, chosen = (alpha[0] - alpha[end]) / (n_steps - len(forced)), [0]
+        if fall <= 0:
+            raise ValueError("grid equal_alpha needs a schedule whose alpha falls: take grid poly_rho where alpha = 1")
+        for k in range(1, end):
+            if k in forced or alpha[chosen[-1]] - alpha[k] >= fall:
+                chosen.append(k)
+        rest = _linspace(chosen[-1], self.levels, n_steps + 1 - len(chosen)).ceil()[1:]
+        return torch.cat([table[chosen], rest / self.levels]).flip(0)
+
+
 def check_times(times: Tensor) -> Tensor:
     """The times, if a sampler can run them.
 

@@ -38,6 +38,25 @@ class DDIM(Integrator):
 
 
 @dataclass(frozen=True)
+class ScaledDDPM(Integrator):
+    """DDPM's posterior mean with eta times its noise: the DPS baseline of MCGDiff's mixture benchmark.
+
+    x_s = mean of q(x_s | x_t, x_0 = x0_hat) + eta sd z (Ho et al., NeurIPS 2020, eq. 7), whatever eta: where DDIM(eta)
+    gives the noise it saves to eps_hat, this one drops it. For eta < 1 the marginals are therefore too narrow, and more
+    steps do not mend it; eta = 1 is DDIM(1).
+    """
+
+    eta: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_eta(self.eta)
+
+    def coefficients(self, alpha_t: float, sigma_t: float, alpha_s: float, sigma_s: float) -> Coefficients:
+        c_x0, c_eps, c_z = DDIM(1.0).coefficients(alpha_t, sigma_t, alpha_s, sigma_s)
+        return c_x0, c_eps, self.eta * c_z
+
+
+@dataclass(frozen=True)
 class Renoise(Integrator):
     """x0_hat under partly fresh noise, as DDNM (eta) and DiffPIR (zeta = eta^2) step.
 

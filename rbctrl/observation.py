@@ -78,18 +78,36 @@ class Evaluations:
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """x0_hat -> cost(decode(x0_hat), observation), [B]. Only here latents become images."""
+    """x0_hat -> cost(decode(x0_hat), observation), [B]. Only here latents become images.
+
+    Args:
+        cost: of the image.
+        obs: the measurement.
+        codec: of the prior.
+        evaluations: where decoder gradients are counted.
+        running: what a path costs on its way, per unit of time (`rbctrl.costs.RunningCost`); None: nothing.
+    """
 
     cost: Callable[[Tensor, Observation], Tensor]
     obs: Observation
     codec: Codec = field(default_factory=Identity)
     evaluations: Evaluations = field(default_factory=Evaluations)
+    running: Callable[[Tensor, Tensor, Tensor, Observation], Tensor] | None = None
 
     def __call__(self, x0_hat: Tensor) -> Tensor:
+        return self.cost(self._decode(x0_hat), self.obs)
+
+    def running_cost(self, x_t: Tensor, x0_hat: Tensor, t: Tensor) -> Tensor:
+        """Per unit of time at x_t [B, ...], where the prior estimates x0_hat, [B]; 0 without a running cost."""
+        if self.running is None:
+            return x_t.new_zeros(len(x_t))
+        return self.running(x_t, self._decode(x0_hat), t, self.obs)
+
+    def _decode(self, x0_hat: Tensor) -> Tensor:
         if x0_hat.requires_grad and not isinstance(self.codec, Identity):
             x0_hat = x0_hat.view_as(x0_hat)
             x0_hat.register_hook(self._count)
-        return self.cost(self.codec.decode(x0_hat), self.obs)
+        return self.codec.decode(x0_hat)
 
     def _count(self, _: Tensor) -> None:
         self.evaluations.decoder_vjp += 1

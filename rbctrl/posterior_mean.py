@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from rbctrl.metrics.base import Draws
 from rbctrl.observation import Observation
+from rbctrl.priors.base import Prior
+from rbctrl.rng import ImageRNG
 from rbctrl.solver import Solution
 
 
@@ -18,6 +22,7 @@ class ItemSamples:
     Attributes:
         item: its name.
         count: samples seen, diverged ones included.
+        reported: names of the columns that the controller itself adds.
         totals: evaluations and seconds of all samples together; peak memory is the largest.
     """
 
@@ -25,7 +30,9 @@ class ItemSamples:
     count: int = 0
     truth: Tensor | None = None
     obs: Observation | None = None
+    reported: tuple[str, ...] = ()
     totals: dict[str, float] = field(default_factory=dict)
+    _rows: list[Mapping[str, object]] = field(default_factory=list)
     _images: list[Tensor] = field(default_factory=list)
 
     @property
@@ -33,14 +40,16 @@ class ItemSamples:
         """Whether no sample diverged."""
         return len(self._images) == self.count
 
-    def add(self, sample: int, solution: Solution, k: int, truth: Tensor | None) -> None:
-        """Row k of a batch is one more sample of this item."""
+    def add(self, row: Mapping[str, object], solution: Solution, k: int, truth: Tensor | None) -> None:
+        """Row k of a batch, `row` in the table of results, is one more sample of this item."""
+        self._rows.append(row)
+        self.reported = solution.reported
         if self.obs is None:
             self.obs, self.truth = solution.obs.take(torch.tensor([k])), truth
         self.count += 1
         if solution.result.alive[k]:
             self._images.append(solution.image[k])
-        peak = max(self.totals.get("peak_memory", 0.0), solution.peak_memory)
+        peak = max(self.totals.get("peak_memory", solution.peak_memory), solution.peak_memory)
         self.totals = {name: self.totals.get(name, 0) + spent for name, spent in solution.spent().items()}
         self.totals["peak_memory"] = peak
 
@@ -51,3 +60,19 @@ class ItemSamples:
             return empty, empty
         stack = torch.stack(self._images)
         return stack.mean(0), stack.std(0, correction=1) if len(stack) > 1 else torch.zeros_like(stack[0])
+
+    def averages(self, names: Sequence[str]) -> dict[str, float]:
+        """Mean over the samples of these columns, and its standard error as NAME_se where there are several."""
+        averages = {}
+        for name in names:
+            values = torch.tensor([row[name] for row in self._rows], dtype=torch.float64)
+            averages[name] = float(values.mean())
+            if len(values) > 1:
+                averages[f"{name}_se"] = float(values.std() / len(values) ** 0.5)
+        return averages
+
+    def draws(self, prior: Prior, seed: int) -> Draws:
+        """The finite samples, for metrics that look at all of them."""
+        samples = torch.stack(self._images) if self._images else self.mean_sd()[0][None][:0]
+        rng = ImageRNG(seed, ((self.item, 0),), samples.dtype, samples.device)
+        return Draws(samples, self.truth, self.obs, prior, rng)

@@ -8,6 +8,7 @@ the KL of the whole controlled chain from the free one.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,10 +16,29 @@ import torch
 from torch import Tensor
 
 from rbctrl.grids import TimeGrid, check_times
-from rbctrl.integrators import DDIM, EulerMaruyama, Integrator, Renoise, forward_kernel
+from rbctrl.integrators import DDIM, EulerMaruyama, Integrator, Renoise, ScaledDDPM, forward_kernel
 from rbctrl.observation import Evaluations
-from rbctrl.priors.base import Estimate, Prior
+from rbctrl.priors.base import Estimate, ExactPrior, Prior
 from rbctrl.rng import ImageRNG
+
+
+@dataclass(frozen=True, eq=False)
+class Rotated:
+    """Standard deviations along the columns of an orthonormal V: `rotated * z` is V (std z).
+
+    Attributes:
+        std: [B, *shape], in the coordinates of V.
+        rotate: c to V c, both [B, *shape]; V is the same for all rows.
+    """
+
+    std: Tensor
+    rotate: Callable[[Tensor], Tensor]
+
+    def __mul__(self, z: Tensor) -> Tensor:
+        return self.rotate(self.std * z)
+
+    def __getitem__(self, rows: Tensor) -> Rotated:
+        return Rotated(self.std[rows], self.rotate)
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +48,7 @@ class Step:
     Attributes:
         est: what the controller believes; that of the last step is the image.
         mean: [B, ...].
-        std: one number, or a tensor like `mean`.
+        std: one number, a tensor like `mean`, or one such in other coordinates (`Rotated`).
         free: mean of the uncontrolled step at x_t; None where there is none (the energy is then NaN).
         rows: [B], the row whose path each row goes on with; None: its own. Populations resample by it, and everything
             else in the step is already that of the chosen rows.
@@ -36,13 +56,13 @@ class Step:
 
     est: Estimate
     mean: Tensor
-    std: float | Tensor
+    std: float | Tensor | Rotated
     free: Tensor | None
     rows: Tensor | None = None
 
     def take(self, rows: Tensor) -> Step:
         """The step of rows that go on with the paths of `rows`."""
-        std = self.std[rows] if isinstance(self.std, Tensor) else self.std
+        std = self.std[rows] if isinstance(self.std, Tensor | Rotated) else self.std
         free = None if self.free is None else self.free[rows]
         return Step(Estimate(self.est.x0_hat[rows], self.est.eps_hat[rows]), self.mean[rows], std, free, rows)
 
@@ -68,7 +88,7 @@ class ReverseProcess:
     ) -> None:
         if start not in ("normal", "marginal"):
             raise ValueError(f"start is 'normal' or 'marginal', got {start!r}")
-        if start == "marginal" and not hasattr(prior, "sample_marginal"):
+        if start == "marginal" and not isinstance(prior, ExactPrior):
             raise ValueError("start=marginal needs an exact prior (gmm2d, empirical, ...): use start=normal")
         self.prior, self.times, self.shape, self.start = prior, check_times(times), tuple(shape), start
         self.n_steps = len(times) - 1
@@ -89,11 +109,15 @@ class ReverseProcess:
 
     def estimate(self, x_t: Tensor, i: int) -> Estimate:
         """The prior's estimate before step i; counted."""
+        return self.estimate_at(x_t, self.times[i])
+
+    def estimate_at(self, x_t: Tensor, t: Tensor) -> Estimate:
+        """The prior's estimate at any time t, a scalar fp64 tensor on the host; counted."""
         self.evaluations.nfe += 1
         if x_t.requires_grad:
             x_t = x_t.view_as(x_t)
             x_t.register_hook(self._count_vjp)
-        return self.prior.predict(x_t, self.times[i])
+        return self.prior.predict(x_t, t)
 
     def _count_vjp(self, _: Tensor) -> None:
         self.evaluations.vjp += 1
@@ -120,22 +144,27 @@ class ReverseProcess:
         """
         if step.free is None:
             return step.mean.new_full((len(step.mean),), math.nan)
-        shift, c_z = (step.mean - step.free).flatten(1), self.noise(i)
+        shift, c_z, scale = (step.mean - step.free).flatten(1), self.noise(i), _entries(step.std)
         if c_z == 0.0:
-            std = torch.as_tensor(step.std, dtype=shift.dtype, device=shift.device).expand_as(step.mean).flatten(1)
+            std = torch.as_tensor(scale, dtype=shift.dtype, device=shift.device).expand_as(step.mean).flatten(1)
             return torch.where(((shift != 0) | (std != 0)).any(1), math.inf, 0.0).to(shift)
         energy = shift.square().sum(1) / (2 * c_z**2)
-        if isinstance(step.std, Tensor):
-            ratio = (step.std.expand_as(step.mean).flatten(1) / c_z).square()
+        if isinstance(scale, Tensor):
+            ratio = (scale.expand_as(step.mean).flatten(1) / c_z).square()
             return energy + (ratio - 1 - ratio.log()).sum(1) / 2
-        ratio = (step.std / c_z) ** 2
+        ratio = (scale / c_z) ** 2
         return energy + shift.shape[1] * (ratio - 1 - math.log(ratio) if ratio > 0 else math.inf) / 2
 
     def log_ratio(self, step: Step, i: int, z: Tensor) -> Tensor:
         """log P_free(x_s) - log P_u(x_s) at x_s = mean + std z, [B]: the importance weight of a controlled step."""
-        std = torch.as_tensor(step.std, dtype=z.dtype, device=z.device).expand_as(z)
-        free_z = (step.mean + std * z - step.free) / self.noise(i)
+        std = torch.as_tensor(_entries(step.std), dtype=z.dtype, device=z.device).expand_as(z)
+        free_z = (step.mean + step.std * z - step.free) / self.noise(i)
         return ((z.square() - free_z.square()) / 2 + (std / self.noise(i)).log()).flatten(1).sum(1)
+
+
+def _entries(std: float | Tensor | Rotated) -> float | Tensor:
+    """The standard deviations themselves: a rotation changes no distance and no determinant, hence no KL."""
+    return std.std if isinstance(std, Rotated) else std
 
 
 def ddim(
@@ -148,6 +177,18 @@ def ddim(
 ) -> ReverseProcess:
     """DDIM(eta); eta = 1 is DDPM. `shape` is that of one x_t."""
     return ReverseProcess(prior, DDIM(eta), grid.times(prior.schedule, n_steps), shape, start)
+
+
+def scaled_ddpm(
+    prior: Prior,
+    shape: tuple[int, ...],
+    n_steps: int,
+    grid: TimeGrid,
+    eta: float = 1.0,
+    start: Literal["normal", "marginal"] = "normal",
+) -> ReverseProcess:
+    """DDPM's posterior mean with eta times its noise."""
+    return ReverseProcess(prior, ScaledDDPM(eta), grid.times(prior.schedule, n_steps), shape, start)
 
 
 def renoise(

@@ -94,15 +94,19 @@ class ResultStore:
         """Saves [C, H, W] in [-1, 1] (C is 1 or 3) as an 8-bit PNG: -1 is black, 1 is white, values beyond are clamped.
 
         No picture is stretched to its own range, so pictures compare. The caller scales a map of standard deviations
-        into [-1, 1]. Pixels that are not finite become magenta.
+        into [-1, 1]. Pixels that are not finite are drawn in magenta (see `to_picture`), and a warning counts them.
 
         Raises:
             ValueError: the kind is unknown, or the tensor is no image.
         """
         path = image_path(self.folder, item, sample, kind)
+        picture = to_picture(image)
+        broken = int(_broken(image).sum())
+        if broken:
+            _log.warning("%s has %d pixels that are not finite; they are magenta", path, broken)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        to_picture(image).save(partial, "PNG")
+        picture.save(partial, "PNG")
         partial.replace(path)
         return path
 
@@ -140,17 +144,25 @@ def image_path(folder: Path, item: str, sample: int | str, kind: Kind) -> Path:
 def to_picture(image: Tensor) -> Image.Image:
     """A tensor [C, H, W] in [-1, 1] with one or three channels as an 8-bit RGB or gray picture.
 
+    A pixel with a NaN or infinity in any channel becomes magenta, (255, 0, 255), never a gray level: a gray image with
+    such a pixel is therefore an RGB picture.
+
     Raises:
         ValueError: the tensor has another shape.
     """
     if image.ndim != 3 or image.shape[0] not in (1, 3) or image.numel() == 0:
         raise ValueError(f"a tensor of shape {list(image.shape)} is no picture: [1 or 3, H, W] is needed")
     image = image.detach().float().cpu()
-    levels = (127.5 * (image.clamp(-1, 1) + 1)).round().nan_to_num().byte()
-    broken = ~image.isfinite().all(0)
+    broken = _broken(image)
+    levels = (127.5 * (image.where(~broken, 0.0).clamp(-1, 1) + 1)).round().byte()
     if broken.any():
         levels = torch.where(broken, _NOT_FINITE, levels)
     return Image.fromarray((levels[0] if len(levels) == 1 else levels.permute(1, 2, 0).contiguous()).numpy())
+
+
+def _broken(image: Tensor) -> Tensor:
+    """Which pixels have a channel that is not finite, [H, W]."""
+    return ~image.isfinite().all(0)
 
 
 def _safe(item: str) -> str:

@@ -60,7 +60,7 @@ def sample(run: Run, controller: Controller, on_step: OnStep | None = None) -> R
             state = {name: value[step.rows] for name, value in state.items()}
         x_t = x
         x_s = step.mean
-        if isinstance(step.std, Tensor) or step.std > 0:
+        if not isinstance(step.std, float | int) or step.std > 0:
             x_s = x_s + step.std * run.rng.normal(f"step/{i}", process.shape)
         alive = alive & x_s.flatten(1).sum(1).isfinite()  # a sum is finite only if all its terms are
         energy = energy + process.kl(step, i)

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import logging
-import resource
+import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from rbctrl.controllers.base import Controller, Run, Setup
-from rbctrl.costs import Cost
+from rbctrl.costs import Cost, RunningCost
 from rbctrl.data.base import Batch
+from rbctrl.metrics.base import PathMetric, PathScores
 from rbctrl.noise import Noise
 from rbctrl.observation import Evaluations, Objective, Observation, given, observe
 from rbctrl.operators.base import Operator
 from rbctrl.priors.base import Prior
 from rbctrl.process import ReverseProcess
 from rbctrl.rng import ImageRNG
-from rbctrl.sampling import OnStep, Result, sample
+from rbctrl.sampling import Result, sample
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +39,17 @@ class Solution:
         image: restored images [B, C, H, W]; not clamped.
         obs: their measurements.
         result: energies and final states.
-        final_cost: the controller's cost at the image.
+        paths: scores of the controlled paths, by name.
+        final_cost: the cost at the image; NaN where it is undefined for this measurement (`Cost.check`).
         evaluations: of the networks, per image.
         seconds: per image, batch time over B.
-        peak_memory: MiB; of the device on a GPU, else the high-water mark of the process.
+        peak_memory: MiB; of the device on a GPU, else the high-water mark of the process (NaN on Windows).
     """
 
     image: Tensor
     obs: Observation
     result: Result
+    paths: Mapping[str, Tensor]
     final_cost: Tensor
     evaluations: Evaluations
     seconds: float
@@ -62,6 +66,36 @@ class Solution:
             "peak_memory": self.peak_memory,
         }
 
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """Names of the columns that the controller itself adds."""
+        return tuple(self.result.columns)
+
+    def rows(self, keys: Sequence[tuple[str, int]], seed: int, scores: Mapping[str, Tensor]) -> list[dict[str, object]]:
+        """The rows of the table of results, one per (item, sample) of the batch.
+
+        Args:
+            keys: (item, sample) of each row.
+            seed: of the run.
+            scores: [B] each, by name. The controller's own columns, final cost and control energy come after them.
+        """
+        result = self.result
+        columns = {
+            **scores,
+            **self.paths,
+            **result.columns,
+            "final_cost": self.final_cost,
+            "control_energy": result.control_energy,
+        }
+        values = {name: column.tolist() for name, column in columns.items()}  # one copy to the host per column
+        shared = self.spent() | {"batch_size": len(keys)}
+        return [
+            {"item": item, "sample": sample, "seed": seed, "alive": alive}
+            | {name: column[k] for name, column in values.items()}
+            | shared
+            for k, ((item, sample), alive) in enumerate(zip(keys, result.alive.tolist(), strict=True))
+        ]
+
 
 @dataclass(frozen=True, eq=False)
 class Solver:
@@ -75,13 +109,14 @@ class Solver:
     controller: Controller
     device: torch.device
     dtype: torch.dtype
+    running_cost: RunningCost | None = None
 
     def check(self, n_samples: int = 1, batch_size: int = 1) -> None:
         """Refuses what cannot work, before weights are loaded.
 
         Raises:
-            ValueError: the controller's reason, a sampler that cannot run (eta, grid, start), or numbers that would
-                tear a cloud of the controller's paths apart.
+            ValueError: the reason of the controller or of the cost it descends, a sampler that cannot run (eta, grid,
+                start), or numbers that would tear a cloud of the controller's paths apart.
         """
         cloud = self.controller.population
         for name, number in (("n_samples", n_samples), ("batch_size", batch_size)):
@@ -92,6 +127,8 @@ class Solver:
                 )
         process = self.sampler(self.prior, shape=(1,))
         reason = self.controller.check(Setup(process, self.operator, self.noise, self.cost))
+        if reason is None and self.controller.uses_cost:
+            reason = self.cost.check(self.operator, self.noise)
         if reason is not None:
             raise ValueError(f"this combination cannot work: {reason}")
 
@@ -101,22 +138,39 @@ class Solver:
         self.prior.to(self.device).requires_grad_(False)
         self.cost.to(self.device, self.dtype)
         self.operator.to(self.device, self.dtype)
+        if self.running_cost is not None:
+            self.running_cost.to(self.device, self.dtype)
 
-    def solve(self, batch: Batch, seed: int, on_step: OnStep | None = None) -> Solution:
-        """Restores one batch. The result of a row depends on its (item, sample) and the seed, not on the batch."""
+    def solve(self, batch: Batch, seed: int, scores: Mapping[str, PathMetric] | None = None) -> Solution:
+        """Restores one batch. The result of a row depends on its (item, sample) and the seed, not on the batch.
+
+        `scores` of the controlled path run inside the loop, so `seconds` holds their time too.
+        """
+        with full_fp32(self.device):
+            return self._solve(batch, seed, scores or {})
+
+    @torch.no_grad()
+    def final_cost(self, image: Tensor, obs: Observation) -> Tensor:
+        """The cost at images [B, C, H, W], [B]; NaN where it is undefined and the controller does not descend it."""
+        if self.cost.check(obs.operator, obs.noise) is not None:
+            return image.new_full((len(image),), math.nan)
+        return self.cost(image, obs)
+
+    def _solve(self, batch: Batch, seed: int, scores: Mapping[str, PathMetric]) -> Solution:
         rng = ImageRNG(seed, batch.rows, self.dtype, self.device)
         obs, image_shape = self._observe(batch, rng)
         process = self.sampler(self.prior, shape=self.prior.state_shape(image_shape))
-        objective = Objective(self.cost, obs, self.prior.codec, process.evaluations)
+        objective = Objective(self.cost, obs, self.prior.codec, process.evaluations, self.running_cost)
         self._reset_peak()
         begin = self._now()
-        result = sample(Run(process, objective, rng), self.controller, on_step)
+        run, watch = Run(process, objective, rng), PathScores(scores)
+        result = sample(run, self.controller, watch.hook(run))
         with torch.no_grad():
             image = self.prior.codec.render(result.x0_hat)
         seconds = (self._now() - begin) / len(batch.rows)
-        with torch.no_grad():
-            final_cost = self.cost(image, obs)
-        return Solution(image, obs, result, final_cost, process.evaluations, seconds, self._peak_memory())
+        final_cost = self.final_cost(image, obs)
+        paths = watch.finish(run, self.controller, result)
+        return Solution(image, obs, result, paths, final_cost, process.evaluations, seconds, self._peak_memory())
 
     def _observe(self, batch: Batch, rng: ImageRNG) -> tuple[Observation, tuple[int, ...]]:
         if batch.y is not None:
@@ -139,8 +193,20 @@ class Solver:
     def _peak_memory(self) -> float:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**20
+        try:
+            import resource
+        except ImportError:  # Windows keeps no such record
+            return math.nan
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def full_fp32(device: torch.device) -> AbstractContextManager:
+    """On a GPU, convolutions of fp32 numbers in fp32: torch's default there is TF32, with 10 bits of mantissa."""
+    if device.type != "cuda":
+        return nullcontext()
+    cudnn = torch.backends.cudnn
+    return cudnn.flags(cudnn.enabled, cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)
 
 
 def pick_device(name: str) -> torch.device:

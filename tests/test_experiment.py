@@ -2,19 +2,20 @@
 
 import csv
 import math
+import sys
 
 import pytest
 import torch
 from worlds import tiny_prior
 
-from rbctrl.controllers import Doob, NoControl, Proximal
+from rbctrl.controllers import DPS, Doob, NoControl, Proximal
 from rbctrl.controllers.base import Controller
-from rbctrl.costs import ResidualNorm
+from rbctrl.costs import GaussianNLL, ResidualNorm
 from rbctrl.data import Item, Memory
 from rbctrl.experiment import Experiment, cell_key
 from rbctrl.grids import LogSNR
 from rbctrl.metrics import PSNR, SSIM, Chi2
-from rbctrl.noise import GaussianNoise
+from rbctrl.noise import GaussianNoise, NoNoise
 from rbctrl.operators import Downsample, RandomMask
 from rbctrl.process import Step, ddim
 from rbctrl.rng import ImageRNG
@@ -99,7 +100,11 @@ def test_several_samples_have_a_mean_row_that_is_scored_apart(tmp_path):
     for mean in means:
         singles = [r for r in rows if r["item"] == mean["item"] and r["sample"] != "mean"]
         assert float(mean["psnr"]) > sum(float(r["psnr"]) for r in singles) / 3  # convexity of the squared error
-        assert int(float(mean["nfe"])) == 12 and mean["control_energy"] == ""
+        energies = torch.tensor([float(r["control_energy"]) for r in singles], dtype=torch.float64)
+        assert int(float(mean["nfe"])) == 12
+        assert float(mean["control_energy"]) == pytest.approx(float(energies.mean()), rel=1e-5)
+        assert float(mean["control_energy_se"]) == pytest.approx(float(energies.std() / 3**0.5), rel=1e-4)
+        assert all(r["control_energy_se"] == "" for r in singles)
     assert value == pytest.approx(sum(float(r["psnr"]) for r in means) / 3, rel=1e-6)
 
 
@@ -119,6 +124,33 @@ def test_a_diverged_row_is_reported_and_the_others_are_kept(tmp_path):
     assert len(e.problems) == 1 and "a/c.png" in e.problems[0] and "non-finite" in e.problems[0]
     assert_rows_equal(rows[:1] + rows[2:], healthy[:1] + healthy[2:])
     assert rows[1]["alive"] not in ("True", "1", "true") and rows[1]["control_energy"] == ""
+
+
+def test_the_score_of_a_run_is_the_mean_over_finite_items_and_says_how_many_it_left_out(tmp_path, caplog):
+    value, rows, _ = run(tmp_path / "sick", controller=Explodes())
+    scores = [float(r["psnr"]) for r in rows if r["psnr"]]
+    assert len(scores) == 2 and value == pytest.approx(sum(scores) / 2, rel=1e-6)
+    (warning,) = [r.getMessage() for r in caplog.records if "leaves them out" in r.getMessage()]
+    assert warning.startswith("psnr is not finite for 1 of 3 items")
+    caplog.clear()
+    value, rows, _ = run(tmp_path / "healthy")
+    assert value == pytest.approx(sum(float(r["psnr"]) for r in rows) / 3, rel=1e-6)
+    assert not caplog.records
+
+
+def test_a_cost_that_nobody_descends_may_be_undefined_and_is_blank(tmp_path):
+    _, rows, _ = run(tmp_path / "none", cost=GaussianNLL(), noise=NoNoise(), n_samples=2)
+    assert len(rows) == 9 and all(r["final_cost"] == "" and r["psnr"] != "" for r in rows)
+    _, rows, _ = run(tmp_path / "noisy", cost=GaussianNLL(), n_samples=2)
+    assert all(float(r["final_cost"]) > 0 for r in rows)
+    with pytest.raises(ValueError, match="set cost.sigma_y or add noise"):
+        experiment(cost=GaussianNLL(), noise=NoNoise(), controller=DPS())
+
+
+def test_peak_memory_that_nobody_recorded_is_blank_in_every_row(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)  # what Windows gives
+    _, rows, _ = run(tmp_path, n_samples=2)
+    assert len(rows) == 9 and all(r["peak_memory"] == "" for r in rows)
 
 
 def test_a_measurement_without_truth_is_restored_and_has_no_psnr(tmp_path):

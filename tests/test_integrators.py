@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from rbctrl.integrators import DDIM, EulerMaruyama, Renoise, forward_kernel
+from rbctrl.integrators import DDIM, EulerMaruyama, Renoise, ScaledDDPM, forward_kernel
 
 
 def level(alpha_bar):
@@ -20,6 +20,15 @@ def test_eta_one_is_the_ddpm_posterior():
     assert c_x0 == pytest.approx(from_x0 + from_x_t * math.sqrt(ab_t), abs=1e-14)
     assert c_eps == pytest.approx(from_x_t * math.sqrt(1 - ab_t), abs=1e-14)
     assert c_z**2 == pytest.approx((1 - ab_s) / (1 - ab_t) * (1 - ratio), abs=1e-14)
+
+
+def test_scaled_ddpm_is_the_posterior_mean_with_less_noise_and_narrows_the_marginals():
+    ab_t, ab_s, eta = 0.3, 0.5, 0.6
+    c_x0, c_eps, c_z = ScaledDDPM(eta).coefficients(*level(ab_t), *level(ab_s))
+    full = DDIM(1.0).coefficients(*level(ab_t), *level(ab_s))
+    assert ScaledDDPM(1.0).coefficients(*level(ab_t), *level(ab_s)) == full
+    assert (c_x0, c_eps) == full[:2] and c_z == pytest.approx(eta * full[2], abs=1e-14)
+    assert c_eps**2 + c_z**2 < 1 - ab_s - 0.01  # DDIM(eta) would give 1 - ab_s
 
 
 @pytest.mark.parametrize("integrator", [DDIM(0.0), DDIM(0.4), DDIM(1.0), Renoise(0.0), Renoise(1.0)])
@@ -49,7 +58,7 @@ def test_euler_maruyama_agrees_with_ddpm_on_fine_steps():
 
 
 def test_out_of_range_settings_are_refused():
-    for integrator in (DDIM, Renoise):
+    for integrator in (DDIM, Renoise, ScaledDDPM):
         with pytest.raises(ValueError, match="eta"):
             integrator(1.1)
     with pytest.raises(ValueError, match="log_snr"):

@@ -7,7 +7,7 @@ from worlds import exact_process, plane, plane_run, tiny_prior
 from rbctrl.controllers import NoControl
 from rbctrl.grids import LogSNR, Uniform
 from rbctrl.integrators import DDIM
-from rbctrl.process import ReverseProcess, Step, ddim, euler_maruyama, renoise
+from rbctrl.process import ReverseProcess, Rotated, Step, ddim, euler_maruyama, renoise
 from rbctrl.rng import ImageRNG
 from rbctrl.sampling import sample
 from rbctrl.schedules import VE, DiscreteVP, RectifiedFlow
@@ -55,6 +55,26 @@ def test_importance_weights_average_to_one():
     assert abs(weight.mean() - 1) < 5 * weight.std() / len(weight) ** 0.5
     wrong = process.log_ratio(Step(est, free + 0.2 * c_z, 0.9 * c_z, free), 3, 1.1 * z).exp()
     assert abs(wrong.mean() - 1) > 5 * wrong.std() / len(wrong) ** 0.5
+
+
+def test_noise_in_rotated_coordinates_has_the_energy_and_the_weights_of_its_gaussian():
+    process = exact_process(plane(), 8)
+    rng = ImageRNG(0, tuple((str(k), 0) for k in range(20000)), torch.float64)
+    est = process.estimate(process.init(rng), 3)
+    free, c_z, z = process.mean(est, 3), process.noise(3), rng.normal("z", (2,))
+    v = torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=torch.float64)
+    std = (c_z * torch.tensor([0.5, 0.9], dtype=torch.float64)).expand_as(z)
+    mean = free + c_z * torch.tensor([0.3, -0.1], dtype=torch.float64)
+    step = Step(est, mean, Rotated(std, lambda c: c @ v.T), free)
+    dense = torch.distributions.MultivariateNormal(mean, v @ torch.diag(std[0] ** 2) @ v.T)
+    normal = torch.distributions.MultivariateNormal(free, c_z**2 * torch.eye(2, dtype=torch.float64))
+    torch.testing.assert_close(process.kl(step, 3), torch.distributions.kl_divergence(dense, normal))
+    x = mean + step.std * z
+    ratio = normal.log_prob(x) - dense.log_prob(x)
+    torch.testing.assert_close(process.log_ratio(step, 3, z), ratio)
+    assert (process.log_ratio(Step(est, mean, std, free), 3, z) - ratio).abs().mean() > 0.01  # not rotated
+    rows = torch.tensor([2, 0])
+    torch.testing.assert_close(step.take(rows).std * z[rows], (step.std * z)[rows])
 
 
 @pytest.mark.parametrize("eps", ["frozen", "recomputed"])
@@ -111,6 +131,11 @@ def test_published_ddpm_of_1000_steps_reads_its_table():
 def test_impossible_processes_are_refused():
     with pytest.raises(ValueError, match="exact prior"):
         ddim(tiny_prior(), (3, 8, 8), 4, LogSNR(), start="marginal")
+    sampler = tiny_prior()
+    sampler.sample_marginal = plane().sample_marginal  # the marginal alone makes no exact prior
+    with pytest.raises(ValueError, match="exact prior"):
+        ddim(sampler, (3, 8, 8), 4, LogSNR(), start="marginal")
+    assert exact_process(plane(), 4).start == "marginal"
     with pytest.raises(ValueError, match="start"):
         ddim(plane(), (2,), 4, LogSNR(), start="clean")
     assert renoise(plane(), (2,), 4, LogSNR(), eta=0.5).n_steps == 4

@@ -135,6 +135,19 @@ def test_pixels_that_are_not_finite_are_magenta(tmp_path, bad, channels):
         assert np.array(saved)[0].tolist() == [[128] * 3, [255, 0, 255]]
 
 
+def test_a_picture_with_pixels_that_are_not_finite_is_never_saved_without_a_warning(tmp_path, caplog):
+    store, image = ResultStore(tmp_path), torch.zeros(1, 2, 3)
+    store.save_image("fine", 0, "image", image)
+    assert not caplog.records
+    image[0, 1] = math.nan
+    path = store.save_image("sick", 0, "image", image)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and f"{path} has 3 pixels that are not finite" in record.getMessage()
+    with Image.open(path) as saved:  # the finite half is what it was
+        assert saved.mode == "RGB" and np.array(saved)[0].tolist() == [[128] * 3] * 3
+        assert np.array(saved)[1].tolist() == [[255, 0, 255]] * 3
+
+
 def test_pictures_have_a_place_of_their_own_inside_the_folder(tmp_path):
     names = ["a", "a/b", "a_b", "../a", "..", "a:b", "", "x" * 300, "x" * 301, "/etc/a"]
     paths = [image_path(tmp_path, name, 0, "truth") for name in names]

@@ -26,7 +26,7 @@ def test_energy_is_the_kl_of_the_whole_chain():
             states.append(x_t)
             return Doob()(run, x_t, i, state)
 
-    result = sample(run, Recording(), on_step=lambda i, s: steps.append(s))
+    result = sample(run, Recording(), on_step=lambda i, x_t, s: steps.append(s))
     states.append(result.x)
     log_ratio = 0.0
     for i, step in enumerate(steps):
@@ -40,7 +40,7 @@ def test_energy_is_the_kl_of_the_whole_chain():
 
 def test_callback_sees_every_step_and_the_last_estimate_is_the_image():
     run, seen = image_run(LeftHalf()), []
-    result = sample(run, NoControl(), on_step=lambda i, s: seen.append((i, s.est.x0_hat)))
+    result = sample(run, NoControl(), on_step=lambda i, x_t, s: seen.append((i, s.est.x0_hat)))
     assert [i for i, _ in seen] == list(range(run.process.n_steps))
     assert torch.equal(seen[-1][1], result.x0_hat)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -58,6 +58,19 @@ class Run:
             eps_hat = eps_hat.add(moved, alpha=-self.process.alpha[i] / self.process.sigma[i])
         return Step(Estimate(x0, eps_hat), mean, self.process.noise(i), free)
 
+    def running_cost(self, i: int, x_t: Tensor, est: Estimate | None = None) -> Tensor:
+        """f(x_t) |t_i - t_{i+1}|: what x_t [B, ...] before step i adds to J, [B]; 0 without a running cost.
+
+        `est` is the prior's estimate at x_t; None asks the prior, and that counts as no evaluation of the method.
+        """
+        process = self.process
+        if self.objective.running is None:
+            return x_t.new_zeros(len(x_t))
+        if est is None:
+            est = process.prior.predict(x_t, process.times[i])
+        passed = float((process.times[i] - process.times[i + 1]).abs())
+        return passed * self.objective.running_cost(x_t, est.x0_hat, process.times[i])
+
     def take(self, rows: Tensor) -> Run:
         """The given rows only."""
         return replace(self, objective=self.objective.take(rows), rng=self.rng.take(rows))
@@ -93,7 +106,12 @@ class Controller(ABC):
 
     A method whose paths depend on each other is a population: samples k P to (k + 1) P - 1 of one image are one cloud
     of P paths, always in one batch, and `Step.rows` says which path goes on as which.
+
+    Attributes:
+        uses_cost: whether steps ask `run.objective`; a cost that is undefined for the measurement is then refused.
     """
+
+    uses_cost: ClassVar[bool] = False
 
     def check(self, setup: Setup) -> str | None:
         """Why this combination cannot work, in one sentence; None if it can. Asked before weights are loaded."""
@@ -136,11 +154,20 @@ def gradient(value: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         return torch.autograd.grad(value(x).sum(), x)[0]
 
 
-def adam_step(x: Tensor, grad: Tensor, m: Tensor, v: Tensor, k: int, lr: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Step k = 1, 2, ... of Adam (betas .9, .999, eps 1e-8); without hidden state, rows can be taken and frozen."""
-    m = 0.9 * m + 0.1 * grad
-    v = 0.999 * v + 0.001 * grad.square()
-    return x - lr * (m / (1 - 0.9**k)) / ((v / (1 - 0.999**k)).sqrt() + 1e-8), m, v
+def adam_step(
+    x: Tensor,
+    grad: Tensor,
+    m: Tensor,
+    v: Tensor,
+    k: int,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Step k = 1, 2, ... of Adam (eps 1e-8); without hidden state, rows can be taken and frozen."""
+    b1, b2 = betas
+    m = b1 * m + (1 - b1) * grad
+    v = b2 * v + (1 - b2) * grad.square()
+    return x - lr * (m / (1 - b1**k)) / ((v / (1 - b2**k)).sqrt() + 1e-8), m, v
 
 
 def adam(value: Callable[[Tensor], Tensor], x: Tensor, n_steps: int, lr: float) -> Tensor:
@@ -149,6 +176,12 @@ def adam(value: Callable[[Tensor], Tensor], x: Tensor, n_steps: int, lr: float) 
     for k in range(1, n_steps + 1):
         x, m, v = adam_step(x, gradient(value, x), m, v, k, lr)
     return x
+
+
+def check_eps(eps: str) -> None:
+    """Raises ValueError unless eps is an `Eps`."""
+    if eps not in get_args(Eps):
+        raise ValueError(f"eps is 'frozen' or 'recomputed', got {eps!r}")
 
 
 def needs_pixels(setup: Setup, name: str) -> str | None:

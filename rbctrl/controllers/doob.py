@@ -28,9 +28,9 @@ class Doob(Controller):
     exact_variance: bool = False
 
     def check(self, setup: Setup) -> str | None:
-        if isinstance(setup.prior, ExactPrior):
-            return None
-        return "doob needs a prior whose posterior is known in closed form: prior=gmm2d or prior=empirical"
+        if not isinstance(setup.prior, ExactPrior):
+            return "doob needs a prior whose posterior is known in closed form: prior=gmm2d or prior=empirical"
+        return setup.prior.check(setup.operator, setup.noise)
 
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
         process, obs = run.process, run.obs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -29,6 +29,8 @@ class DPS(Controller):
         zeta: step size, in units of the image per unit gradient.
         rule: which of the two steps.
     """
+
+    uses_cost: ClassVar[bool] = True
 
     zeta: float = 0.3
     rule: Literal["released", "paper"] = "released"

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rbctrl.controllers.base import Controller, Run, Setup, State, linearize, needs_linear, needs_pixels
+from rbctrl.controllers.resampling import LOG_PSI
 from rbctrl.process import Step
+
+
+def needs_signal(setup: Setup, name: str) -> str | None:
+    """The reason if a step starts at alpha = 0: (sigma_t^2 / alpha_t) J, the covariance of x_0 given x_t, is 0 / 0."""
+    if all(alpha > 0 for alpha in setup.process.alpha[:-1]):
+        return None
+    return (
+        f"{name} divides by alpha, and this grid starts at alpha = 0, where x_t says nothing of the image: "
+        "start later, with sampler.grid.t_start=0.999 or sampler/grid=log_snr"
+    )
 
 
 @dataclass(frozen=True)
@@ -20,8 +31,8 @@ class PseudoinverseGuidance(Controller):
         g = J^T A^T (r_t^2 A A^T + sigma_y^2 I)^-1 (y - A x0_hat),     J = d x0_hat / d x_t,
 
     and by Tweedie's formula it moves x0_hat by (sigma_t^2 / alpha_t) g; the step is that of the moved x0_hat, with
-    eps_hat recomputed. At sigma_y = 0 this is J^T (A^+ y - A^+ A x0_hat) / r_t^2. The energy is exact where every
-    step has noise.
+    eps_hat recomputed. At sigma_y = 0 this is J^T (A^+ y - A^+ A x0_hat) / r_t^2. `Particles` weighs paths by the
+    belief N(y; A x0_hat, r_t^2 A A^T + sigma_y^2 I). The energy is exact where every step has noise.
 
     Args:
         scale: multiplies g; 1 is the model above.
@@ -30,13 +41,15 @@ class PseudoinverseGuidance(Controller):
     scale: float = 1.0
 
     def check(self, setup: Setup) -> str | None:
-        return needs_linear(setup, "guidance") or needs_pixels(setup, "guidance")
+        return needs_linear(setup, "guidance") or needs_pixels(setup, "guidance") or needs_signal(setup, "guidance")
 
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
         process, obs = run.process, run.obs
         alpha, sigma = process.alpha[i], process.sigma[i]
         est, pull = linearize(process, x_t, i)
         spread = sigma**2 / (alpha**2 + sigma**2)
-        solved = obs.operator.gram_solve(obs.residual(est.x0_hat), obs.sigma_y**2 / spread)
+        residual = obs.residual(est.x0_hat)
+        solved = obs.operator.gram_solve(residual, obs.sigma_y**2 / spread)
         moved = (self.scale * sigma**2 / (alpha * spread)) * pull(obs.operator.adjoint(solved))
-        return run.replace_x0(est, i, est.x0_hat + moved, "recomputed"), state
+        step = run.replace_x0(est, i, est.x0_hat + moved, "recomputed")
+        return step, {LOG_PSI: -(residual * solved).flatten(1).sum(1) / (2 * spread)}

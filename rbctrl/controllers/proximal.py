@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Eps, Run, Setup, State, needs_linear, needs_pixels
+from rbctrl.controllers.base import Controller, Eps, Run, Setup, State, check_eps, needs_linear, needs_pixels
 from rbctrl.process import Step
 
 
@@ -32,8 +32,7 @@ class Proximal(Controller):
     eps: Eps = "recomputed"
 
     def __post_init__(self) -> None:
-        if self.eps not in ("frozen", "recomputed"):
-            raise ValueError(f"eps is 'frozen' or 'recomputed', got {self.eps!r}")
+        check_eps(self.eps)
         if self.weight < 0:
             raise ValueError(f"weight must not be negative, got {self.weight}")
 

@@ -9,16 +9,12 @@ eps_hat); each difference is a parameter here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Eps, Run, Setup, State, adam, needs_linear, needs_pixels
+from rbctrl.controllers.base import Controller, Eps, Run, Setup, State, adam, check_eps, needs_linear, needs_pixels
 from rbctrl.process import Step
-
-
-def _check_eps(eps: str) -> None:
-    if eps not in ("frozen", "recomputed"):
-        raise ValueError(f"eps is 'frozen' or 'recomputed', got {eps!r}")
 
 
 @dataclass(frozen=True)
@@ -36,13 +32,19 @@ class RBModulation(Controller):
             paper's DDIM(x0*, x_t)); the second is a much weaker control at the same settings.
     """
 
+    uses_cost: ClassVar[bool] = True
+
     inner_steps: int = 3
     lr: float = 0.1
     prox_weight: float = 0.0
     eps: Eps = "frozen"
 
     def __post_init__(self) -> None:
-        _check_eps(self.eps)
+        check_eps(self.eps)
+        if self.inner_steps < 1:
+            raise ValueError(f"inner_steps is at least 1, got {self.inner_steps}: controller=none has no control")
+        if not self.lr > 0:
+            raise ValueError(f"lr must be positive, got {self.lr}: controller=none has no control")
 
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
         est = run.process.estimate(x_t, i)
@@ -74,7 +76,7 @@ class RBModulationProx(Controller):
     sigma_floor: float = 0.02
 
     def __post_init__(self) -> None:
-        _check_eps(self.eps)
+        check_eps(self.eps)
         if self.strength <= 0:
             raise ValueError(f"strength must be positive, got {self.strength}: controller=none has no control")
 

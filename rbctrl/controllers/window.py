@@ -29,6 +29,10 @@ class Window(Controller):
         if not 0 <= self.begin < self.end <= 1:
             raise ValueError(f"a window needs 0 <= begin < end <= 1, got {self.begin} and {self.end}")
 
+    @property
+    def uses_cost(self) -> bool:  # type: ignore[override]
+        return self.controller.uses_cost
+
     def check(self, setup: Setup) -> str | None:
         return self.controller.check(setup)
 

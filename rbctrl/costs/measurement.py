@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from rbctrl.costs.base import Cost
+from rbctrl.noise import Noise, PoissonNoise
 from rbctrl.observation import Observation
+from rbctrl.operators.base import Operator
 
 
 class ResidualNorm(Cost):
@@ -32,10 +34,15 @@ class GaussianNLL(Cost):
             raise ValueError(f"cost=gaussian_nll needs sigma_y > 0, got {sigma_y}")
         self.sigma_y = sigma_y
 
+    def check(self, operator: Operator, noise: Noise) -> str | None:
+        if self.sigma_y is None and noise.sigma_y == 0:
+            return "cost=gaussian_nll divides by sigma_y, which is 0 here: set cost.sigma_y or add noise"
+        return None
+
     def forward(self, image: Tensor, obs: Observation) -> Tensor:
+        if (reason := self.check(obs.operator, obs.noise)) is not None:
+            raise ValueError(reason)
         sigma_y = obs.sigma_y if self.sigma_y is None else self.sigma_y
-        if sigma_y == 0:
-            raise ValueError("cost=gaussian_nll divides by sigma_y, which is 0 here: set cost.sigma_y or add noise")
         return (obs.residual(image) / sigma_y).square().flatten(1).sum(1) / 2
 
 
@@ -54,10 +61,15 @@ class PoissonNLL(Cost):
         super().__init__()
         self.peak, self.floor = peak, floor
 
+    def check(self, operator: Operator, noise: Noise) -> str | None:
+        if self.peak is None and not isinstance(noise, PoissonNoise):
+            return "cost=poisson_nll needs cost.peak, or noise=poisson to take it from"
+        return None
+
     def forward(self, image: Tensor, obs: Observation) -> Tensor:
-        peak = getattr(obs.noise, "peak", None) if self.peak is None else self.peak
-        if peak is None:
-            raise ValueError("cost=poisson_nll needs cost.peak, or noise=poisson to take it from")
+        if (reason := self.check(obs.operator, obs.noise)) is not None:
+            raise ValueError(reason)
+        peak = obs.noise.peak if self.peak is None else self.peak
         counts = (peak * (obs.y + 1) / 2).clamp(min=self.floor)
         residual = peak / 2 * obs.residual(image)  # in counts
         return (residual.square() / (2 * counts)).flatten(1).sum(1)

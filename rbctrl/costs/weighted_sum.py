@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from rbctrl.costs.base import Cost
+from rbctrl.noise import Noise
 from rbctrl.observation import Observation
+from rbctrl.operators.base import Operator
 
 
 class WeightedSum(Cost):
@@ -27,6 +29,12 @@ class WeightedSum(Cost):
             raise ValueError(f"cost=sum has terms {sorted(terms)} but weights for {unknown}: name the terms alike")
         self.terms = nn.ModuleDict(terms)
         self.weights = {name: float(weights.get(name, 1.0)) for name in terms}
+
+    def check(self, operator: Operator, noise: Noise) -> str | None:
+        for name, term in self.terms.items():
+            if (reason := term.check(operator, noise)) is not None:
+                return f"in cost.terms.{name}, {reason}"
+        return None
 
     def forward(self, image: Tensor, obs: Observation) -> Tensor:
         return torch.stack([w * self.terms[name](image, obs) for name, w in self.weights.items()]).sum(0)

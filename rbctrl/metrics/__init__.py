@@ -1,8 +1,34 @@
 """Metrics: metric(image, truth, observation) -> [B]."""
 
-from rbctrl.metrics.base import FullReference, Metric
+from rbctrl.metrics.base import AnyMetric, Draws, FullReference, Metric, PathMetric, SampleMetric, of_kind
 from rbctrl.metrics.consistency import NLL, Chi2
+from rbctrl.metrics.control import ControlError, Excess, Price, Surprise
 from rbctrl.metrics.lpips import LPIPS
+from rbctrl.metrics.moments import CovarianceError, MeanError, VarianceRatio
 from rbctrl.metrics.restoration import PSNR, SSIM
+from rbctrl.metrics.wasserstein import Floor, ModeWeightTV, SlicedWasserstein
 
-__all__ = ["LPIPS", "NLL", "PSNR", "SSIM", "Chi2", "FullReference", "Metric"]
+__all__ = [
+    "LPIPS",
+    "NLL",
+    "PSNR",
+    "SSIM",
+    "AnyMetric",
+    "Chi2",
+    "ControlError",
+    "CovarianceError",
+    "Draws",
+    "Excess",
+    "Floor",
+    "FullReference",
+    "MeanError",
+    "Metric",
+    "ModeWeightTV",
+    "PathMetric",
+    "Price",
+    "SampleMetric",
+    "SlicedWasserstein",
+    "Surprise",
+    "VarianceRatio",
+    "of_kind",
+]

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from rbctrl.controllers.base import Run
+from rbctrl.controllers.base import Controller, Run
 from rbctrl.observation import Observation
 from rbctrl.priors.base import Prior
 from rbctrl.process import Step
 from rbctrl.rng import ImageRNG
-from rbctrl.sampling import Result
+from rbctrl.sampling import OnStep, Result
 
 
 class Metric(ABC):
@@ -56,15 +59,37 @@ class FullReference(Metric):
 
 
 class PathMetric(ABC):
-    """Scores what a run did: (run, result, path) to [B]; NaN where it is undefined."""
+    """Scores what a run did: (run, controller, result) to [B]; NaN where it is undefined."""
 
     def step(self, run: Run, i: int, x_t: Tensor, step: Step) -> Tensor | None:
         """What step i from x_t adds, [B]; None (the default) if only the end counts."""
         return None
 
     @abstractmethod
-    def __call__(self, run: Run, result: Result, total: Tensor) -> Tensor:
-        """The score [B]; `total` is the sum of what the steps added (0 if they add nothing)."""
+    def __call__(self, run: Run, controller: Controller, result: Result, total: Tensor | float) -> Tensor:
+        """The score [B]; `total` is the sum of what the steps added, [B], or 0.0 if they added nothing."""
+
+
+class PathScores:
+    """Gathers path metrics over one run."""
+
+    def __init__(self, metrics: Mapping[str, PathMetric]) -> None:
+        self.metrics = metrics
+        self._totals: dict[str, Tensor | float] = dict.fromkeys(metrics, 0.0)
+
+    def hook(self, run: Run) -> OnStep | None:
+        """What `sample` calls after each step; None if there is nothing to gather."""
+        return partial(self._add, run) if self.metrics else None
+
+    def finish(self, run: Run, controller: Controller, result: Result) -> dict[str, Tensor]:
+        """The scores [B], by name."""
+        return {name: metric(run, controller, result, self._totals[name]) for name, metric in self.metrics.items()}
+
+    def _add(self, run: Run, i: int, x_t: Tensor, step: Step) -> None:
+        for name, metric in self.metrics.items():
+            added = metric.step(run, i, x_t, step)
+            if added is not None:
+                self._totals[name] = self._totals[name] + added
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,3 +123,12 @@ class SampleMetric(ABC):
     @abstractmethod
     def __call__(self, draws: Draws) -> float:
         """The score."""
+
+
+AnyMetric = Metric | PathMetric | SampleMetric
+Kind = TypeVar("Kind", Metric, PathMetric, SampleMetric)
+
+
+def of_kind(metrics: Mapping[str, AnyMetric], kind: type[Kind]) -> dict[str, Kind]:
+    """The metrics of one kind, by name."""
+    return {name: metric for name, metric in metrics.items() if isinstance(metric, kind)}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from rbctrl.operators.base import LinearOperator
+from rbctrl.operators.svd import SVD, diagonal
 
 
 class Identity(LinearOperator):
@@ -21,3 +23,7 @@ class Identity(LinearOperator):
     def gram_solve(self, v: Tensor, rho: float | Tensor = 0.0) -> Tensor:
         """Closed form: v / (1 + rho)."""
         return v / (1 + rho)
+
+    def svd(self, like: Tensor) -> SVD:
+        """V = I, s = 1."""
+        return diagonal(torch.ones((), dtype=like.dtype, device=like.device))

@@ -19,6 +19,7 @@ from torch import Tensor
 from rbctrl.operators.base import LinearOperator
 from rbctrl.operators.brush import brush_strokes
 from rbctrl.operators.common import damped_inverse, with_buffers
+from rbctrl.operators.svd import SVD, diagonal
 from rbctrl.rng import ImageRNG
 
 Side = Literal["left", "right", "top", "bottom"]
@@ -81,6 +82,10 @@ class Mask(LinearOperator):
     def prox(self, image: Tensor, y: Tensor, rho: float | Tensor) -> Tensor:
         """Closed form: x + m (y - x) / (1 + rho)."""
         return image + self.observed * (y - image) / (1 + rho)
+
+    def svd(self, like: Tensor) -> SVD:
+        """V = I, s = m."""
+        return diagonal(self.observed.to(like))
 
 
 class BoxMask(Mask):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rbctrl.operators.base import LinearOperator
+from rbctrl.operators.svd import SVD, decompose, dense
 
 
 class Matrix(LinearOperator):
@@ -26,6 +27,8 @@ class Matrix(LinearOperator):
         values, vectors = torch.linalg.eigh(matrix @ matrix.T)
         self.register_buffer("values", values.clamp(min=0))
         self.register_buffer("vectors", vectors)
+        for name, factor in zip(("u", "s", "v"), decompose(matrix, 1e-6)):
+            self.register_buffer(name, factor)
 
     def forward(self, image: Tensor) -> Tensor:
         return image @ self.matrix.T.to(image)
@@ -39,6 +42,10 @@ class Matrix(LinearOperator):
         damped = values + rho
         inverse = torch.where(damped > 1e-12 * values.max(), 1 / damped, 0.0)
         return (v @ vectors * inverse) @ vectors.T
+
+    def svd(self, like: Tensor) -> SVD:
+        """With the cut of `gram_solve`."""
+        return dense(*(factor.to(like) for factor in (self.u, self.s, self.v)))
 
     def image_shape(self, y_shape: tuple[int, ...]) -> tuple[int, ...]:
         return (self.matrix.shape[1],)

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from rbctrl.operators.base import LinearOperator
-from rbctrl.operators.common import Boundary, check_boundary, damped_inverse
+from rbctrl.operators.common import CUTOFF, Boundary, check_boundary, damped_inverse
 from rbctrl.operators.filters import bicubic_taps, filter_matrix, gaussian_taps
+from rbctrl.operators.svd import SVD, decompose, separable
 from rbctrl.rng import ImageRNG
 
 
@@ -50,6 +51,7 @@ class Separable(LinearOperator):
     def __init__(self) -> None:
         super().__init__()
         self._kept: dict[tuple, _Factors] = {}
+        self._kept_svd: dict[tuple, tuple[Tensor, ...]] = {}
 
     @abstractmethod
     def matrix(self, n: int) -> np.ndarray:
@@ -86,6 +88,17 @@ class Separable(LinearOperator):
     def prox(self, image: Tensor, y: Tensor, rho: float | Tensor) -> Tensor:
         """In closed form, see above."""
         return image + self._damped_adjoint(y - self(image), rho)
+
+    def svd(self, like: Tensor) -> SVD:
+        """V = V_L x V_R and s = s_L s_R^T, made once like the other factors; 0 where `pinv` cuts off."""
+        key = (*like.shape[-2:], like.dtype, like.device)
+        if key not in self._kept_svd:
+            axes = {n: decompose(torch.from_numpy(self.matrix(n)), 0.0) for n in set(like.shape[-2:])}
+            (u_l, s_l, v_l), (u_r, s_r, v_r) = (axes[n] for n in like.shape[-2:])
+            s = torch.outer(s_l, s_r)
+            s = torch.where(s > CUTOFF * s.max(), s, 0.0)
+            self._kept_svd[key] = tuple(part.to(like) for part in (u_l, u_r, s, v_l, v_r))
+        return separable(*self._kept_svd[key])
 
     def _damped_adjoint(self, v: Tensor, rho: float | Tensor) -> Tensor:
         """A^T (A A^T + rho I)^-1 v without leaving the basis in between."""

@@ -2,8 +2,18 @@
 
 from rbctrl.priors.base import Estimate, ExactPrior, Prior
 from rbctrl.priors.empirical import Empirical
+from rbctrl.priors.isotropic import IsotropicMixture
 from rbctrl.priors.mixture import GaussianMixture
 from rbctrl.priors.network import NetworkPrior
 from rbctrl.priors.photographs import photo
 
-__all__ = ["Empirical", "Estimate", "ExactPrior", "GaussianMixture", "NetworkPrior", "Prior", "photo"]
+__all__ = [
+    "Empirical",
+    "Estimate",
+    "ExactPrior",
+    "GaussianMixture",
+    "IsotropicMixture",
+    "NetworkPrior",
+    "Prior",
+    "photo",
+]

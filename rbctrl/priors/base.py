@@ -9,7 +9,9 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from rbctrl.codec import Codec, Identity
+from rbctrl.noise import GaussianNoise, Noise
 from rbctrl.observation import Observation
+from rbctrl.operators.base import LinearOperator, Operator
 from rbctrl.rng import ImageRNG
 from rbctrl.schedules import NoiseSchedule
 
@@ -61,6 +63,9 @@ class Prior(nn.Module, ABC):
 class ExactPrior(Protocol):
     """What a prior with a closed-form posterior knows besides `predict`; h_t(x_t) = p(y | x_t)."""
 
+    def check(self, operator: Operator, noise: Noise) -> str | None:
+        """Why the posterior of such a measurement is not known, in one sentence; None if it is."""
+
     def predict_given(self, x_t: Tensor, t: Tensor, obs: Observation) -> Estimate:
         """E[x_0 | x_t, y]."""
 
@@ -81,3 +86,18 @@ class ExactPrior(Protocol):
 
     def sample_marginal(self, t: Tensor, rng: ImageRNG, shape: tuple[int, ...]) -> Tensor:
         """x_t ~ p_t, [B, *shape]."""
+
+
+def needs_linear_gaussian(operator: Operator, noise: Noise) -> str | None:
+    """The reason if the posterior of a Gaussian mixture is no Gaussian mixture."""
+    if not isinstance(noise, GaussianNoise):
+        return (
+            f"the posterior of a mixture is known for Gaussian noise, not {type(noise).__name__}: "
+            "use noise=gaussian, or prior=empirical"
+        )
+    if not isinstance(operator, LinearOperator):
+        return (
+            f"the posterior of a mixture is known for linear operators, and {type(operator).__name__} is not one: "
+            "derive it from LinearOperator, or use prior=empirical"
+        )
+    return None

@@ -17,9 +17,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rbctrl.noise import GaussianNoise
+from rbctrl.noise import Noise
 from rbctrl.observation import Observation
-from rbctrl.priors.base import Estimate, Prior
+from rbctrl.operators.base import Operator
+from rbctrl.priors.base import Estimate, Prior, needs_linear_gaussian
 from rbctrl.rng import ImageRNG
 from rbctrl.schedules import NoiseSchedule
 
@@ -71,6 +72,10 @@ class GaussianMixture(Prior):
         if tuple(image_shape) != self.shape:
             raise ValueError(f"this mixture lives on {self.shape}, got data of shape {tuple(image_shape)}")
         return self.shape
+
+    def check(self, operator: Operator, noise: Noise) -> str | None:
+        """Why the posterior is no mixture, in one sentence; None if it is one."""
+        return needs_linear_gaussian(operator, noise)
 
     def predict(self, x_t: Tensor, t: Tensor) -> Estimate:
         return self._estimate(x_t, t, None)
@@ -171,17 +176,21 @@ class GaussianMixture(Prior):
                 ]
             )
         factor = torch.linalg.cholesky(precision)
-        means = torch.cholesky_solve(h[..., None], factor.expand(*h.shape, dim))[..., 0]
+        covariances = torch.cholesky_inverse(factor)
+        if len(covariances) == 1:  # the rows share it, and one product does for all
+            means = torch.einsum("kde,bke->bkd", covariances[0], h)
+        else:
+            means = (covariances @ h[..., None])[..., 0]
         log_det = 2 * (
             factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) + self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         )
         constant = self.weights.log() - (self.means * natural).sum(1) / 2 - log_det / 2
-        return constant + (h * means).sum(2) / 2, means, torch.cholesky_inverse(factor)
+        return constant + (h * means).sum(2) / 2, means, covariances
 
     def _operator_matrix(self, obs: Observation) -> Tensor:
         """A as a matrix, [B, m, D], or [1, m, D] where all rows share it; kept for the observation it was made for."""
-        if not isinstance(obs.noise, GaussianNoise):
-            raise ValueError(f"the posterior of a mixture is known for Gaussian noise, not {type(obs.noise).__name__}")
+        if (reason := self.check(obs.operator, obs.noise)) is not None:
+            raise ValueError(reason)
         if self._matrix is None or self._matrix[0] is not obs:
             basis = torch.eye(self.means.shape[1], dtype=obs.y.dtype, device=obs.y.device).view(-1, *self.shape)
             shared = obs.operator.take(torch.zeros(1, dtype=torch.long)) is obs.operator

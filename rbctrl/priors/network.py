@@ -43,6 +43,7 @@ class NetworkPrior(Prior):
         schedule: the schedule of the process; None is the network's own.
         codec: None for pixel space.
         shape: of one state, where only one is possible; None for any.
+        channels: of one state [C, H, W], where only one number is possible; None for any.
         stride: sides must be multiples of it.
         learned_variance: the output has twice the channels and the second half is a variance, which is dropped.
         clip: (low, high) that x0_hat is clipped to; eps_hat follows. DPS as released clips to (-1, 1).
@@ -61,6 +62,7 @@ class NetworkPrior(Prior):
         schedule: NoiseSchedule | None = None,
         codec: Codec | None = None,
         shape: tuple[int, ...] | None = None,
+        channels: int | None = None,
         stride: int = 1,
         learned_variance: bool = False,
         clip: tuple[float, float] | None = None,
@@ -80,7 +82,7 @@ class NetworkPrior(Prior):
         self.radius, self.center = (high - low) / 2, (high + low) / 2
         self.native = schedule is None and (self.radius, self.center) == (1.0, 0.0)
         self.shape = None if shape is None else tuple(shape)
-        self.stride, self.learned_variance = stride, learned_variance
+        self.channels, self.stride, self.learned_variance = channels, stride, learned_variance
         self.clip = None if clip is None else tuple(clip)
         self.memory_format = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
         self._fingerprint, self._build = fingerprint, None if isinstance(network, nn.Module) else network
@@ -106,6 +108,11 @@ class NetworkPrior(Prior):
             raise ValueError(
                 f"this prior runs at {self.shape} only, got {tuple(shape)}: "
                 "crop to fit (data.size=..., or load(path, size=...))"
+            )
+        if self.channels is not None and (len(shape) != 3 or shape[0] != self.channels):
+            raise ValueError(
+                f"this prior runs on states of {self.channels} channels, [{self.channels}, H, W], got {tuple(shape)}: "
+                "convert the images, or take a prior that was trained on such ones"
             )
         if any(side % self.stride for side in shape[1:]):
             raise ValueError(

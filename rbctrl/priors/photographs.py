@@ -75,6 +75,7 @@ def photo(
         value_range=(-1.0, 1.0),
         schedule=VP() if schedule is None else schedule,
         clip=clip,
+        channels=3,
         stride=stride,
         memory_format="channels_last",
         fingerprint=partial(_digest, path),

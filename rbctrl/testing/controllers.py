@@ -21,8 +21,8 @@ from rbctrl.testing.worlds import unit_run
 def check_controller(controller: Controller, shape: tuple[int, ...] = (3, 8, 8), run: Run | None = None) -> Report:
     """Checks a controller against the contract of `rbctrl.controllers.base`.
 
-    A frozen dataclass; finite; rows at once, one by one and reversed are equal; a row that diverges changes no other;
-    no autograd graph leaves a step; the same run twice is the same.
+    A frozen dataclass; finite; rows at once, one by one and reversed are equal; a row that diverges changes no other
+    (where rows depend on each other: cloud by cloud); no autograd graph leaves a step; the same run twice is the same.
 
     Args:
         controller: the method with its settings.
@@ -50,12 +50,14 @@ def check_controller(controller: Controller, shape: tuple[int, ...] = (3, 8, 8),
             "a step carries an autograd graph: open enable_grad in the narrowest block and detach what leaves"
         )
     require(report, "again", _gap(sample(run, controller), whole), 0, "the same run later differs by {}")
-    n = len(whole.x)
-    for rows in [torch.tensor([k]) for k in range(n)] + [torch.arange(n).flip(0)]:
+    clouds = torch.arange(len(whole.x)).view(
+        -1, controller.population
+    )  # one row each, unless rows depend on each other
+    for rows in [*clouds, clouds.flip(0).flatten()]:
         gap = _gap(sample(run.take(rows), controller), _take(whole, rows))
         require(report, "rows", gap, 1e-8, f"rows {rows.tolist()} alone differ from the batch by {{}}: reduce per row")
     sick = sample(run, _OneDies(controller))
-    others = torch.arange(1, n)
+    others = clouds[1:].flatten()
     gap = _gap(_take(sick, others), _take(whole, others))
     require(report, "divergence", gap, 1e-8, "when row 0 diverges, the others change by {}")
     return report
@@ -75,16 +77,23 @@ class _OneDies(Controller):
         if i == 1:
             mean = step.mean.clone()
             mean[0] = torch.nan
-            step = Step(step.est, mean, step.std, step.free)
+            step = Step(step.est, mean, step.std, step.free, step.rows)
         return step, state
+
+    @property
+    def population(self) -> int:
+        return self.inner.population
+
+    def finish(self, run: Run, x: Tensor, state: State) -> tuple[Tensor | None, dict[str, Tensor]]:
+        return self.inner.finish(run, x, state)
 
 
 def _run_for(controller: Controller, shape: tuple[int, ...]) -> Run:
-    run = unit_run(HalfMask(), shape)
+    run = unit_run(HalfMask(), shape, cloud=controller.population)
     reason = controller.check(run.setup)
     if reason is None:
         return run
-    plane = unit_run(Matrix([[1.0, 0.0]]), (2,))
+    plane = unit_run(Matrix([[1.0, 0.0]]), (2,), cloud=controller.population)
     mixture = GaussianMixture(VP(), [0.6, 0.4], [[1.0, 0.0], [-1.0, 0.5]], [[[0.3, 0.1], [0.1, 0.2]]] * 2)
     plane.process.prior = mixture
     if controller.check(plane.setup) is not None:
@@ -93,7 +102,15 @@ def _run_for(controller: Controller, shape: tuple[int, ...]) -> Run:
 
 
 def _take(result: Result, rows: Tensor) -> Result:
-    return Result(*(getattr(result, field.name)[rows] for field in dataclasses.fields(Result)))
+    columns = {name: column[rows] for name, column in result.columns.items()}
+    return Result(
+        result.x0_hat[rows],
+        result.x[rows],
+        result.x_start[rows],
+        result.control_energy[rows],
+        result.alive[rows],
+        columns,
+    )
 
 
 def _gap(a: Result, b: Result) -> float:

@@ -14,7 +14,7 @@ from rbctrl.testing.report import CheckError, Report, describe, relative_error, 
 _ROWS = (("a", 0), ("a", 1), ("b", 0), ("c", 0))  # two samples of one item among three items
 
 
-def check_operator(operator: Operator, shape: tuple[int, ...] = (3, 6, 6), linear: bool | None = None) -> Report:
+def check_operator(operator: Operator, shape: tuple[int, ...] = (3, 96, 96), linear: bool | None = None) -> Report:
     """Checks an operator against the contract of `rbctrl.operators.base`.
 
     For any operator: finite measurements, the same for any batch split, one measurement for all samples of an item,
@@ -24,7 +24,7 @@ def check_operator(operator: Operator, shape: tuple[int, ...] = (3, 6, 6), linea
 
     Args:
         operator: not drawn yet. It is copied, never changed.
-        shape: of one image, [C, H, W].
+        shape: of one image, [C, H, W]; the default suits all options of conf/operator that measure images.
         linear: whether to run the linear checks; None: if it is a LinearOperator.
 
     Returns:

@@ -39,9 +39,12 @@ def unit_prior() -> NetworkPrior:
     )
 
 
-def unit_run(operator: Operator, shape: tuple[int, ...], n_steps: int = 8, cost: Cost | None = None) -> Run:
-    """Four images measured with noise 0.1, in fp64, before sampling."""
-    rng = ImageRNG(0, (("a", 0), ("a", 1), ("b", 0), ("c", 0)), torch.float64)
+def unit_run(
+    operator: Operator, shape: tuple[int, ...], n_steps: int = 8, cost: Cost | None = None, cloud: int = 1
+) -> Run:
+    """Four clouds of `cloud` samples, two of one image, measured with noise 0.1, in fp64, before sampling."""
+    clouds = (("a", 0), ("a", 1), ("b", 0), ("c", 0))
+    rng = ImageRNG(0, tuple((item, k * cloud + j) for item, k in clouds for j in range(cloud)), torch.float64)
     prior = unit_prior()
     drawn = copy.deepcopy(operator).double().draw(rng, shape)
     obs = observe(drawn, GaussianNoise(0.1), rng.of_items().normal("truth", shape).clamp(-1, 1), rng)

@@ -7,6 +7,7 @@ from worlds import exact_process, image_run, plane, plane_run, unit_prior
 
 from rbctrl.controllers import NoControl, RBModulation
 from rbctrl.operators.matrix import Matrix
+from rbctrl.operators.svd import SVD
 from rbctrl.process import Step
 from rbctrl.sampling import sample
 
@@ -22,11 +23,18 @@ class Half(torch.nn.Module):
     def adjoint(self, y):
         return torch.cat([y, torch.zeros_like(y)], dim=-1)
 
+    def pinv(self, y):
+        return self.adjoint(y)
+
     def gram_solve(self, v, rho=0.0):
         return v / (1 + rho)
 
     def prox(self, image, y, rho):
         return image + self.adjoint(self.gram_solve(y - self(image), rho))
+
+    def svd(self, like):
+        seen = (torch.arange(like.shape[-1]) < 4).to(like)
+        return SVD(seen, lambda x: x, lambda c: c, self.adjoint)
 
     def draw(self, rng, shape):
         return self
@@ -50,7 +58,9 @@ def test_rows_at_once_one_by_one_and_permuted_are_equal(name):
     for rows in [torch.tensor([k]) for k in range(n)] + [torch.arange(n).flip(0)]:
         part = sample(run.take(rows), controller)
         torch.testing.assert_close(part.x0_hat, whole.x0_hat[rows], rtol=1e-9, atol=1e-9)
-        torch.testing.assert_close(part.control_energy, whole.control_energy[rows], rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(
+            part.control_energy, whole.control_energy[rows], rtol=1e-6, atol=1e-6, equal_nan=True
+        )
 
 
 class OneDies(RBModulation):
@@ -78,7 +88,8 @@ def test_a_row_that_diverges_is_frozen_and_changes_no_other(name):
     assert sick.alive.tolist() == [False] + [True] * (len(healthy.x) - 1)
     assert torch.equal(sick.x0_hat[1:], healthy.x0_hat[1:])
     assert sick.x.isfinite().all() and sick.x0_hat.isfinite().all()
-    assert sick.control_energy[0].isnan() and torch.equal(sick.control_energy[1:], healthy.control_energy[1:])
+    assert sick.control_energy[0].isnan()
+    torch.testing.assert_close(sick.control_energy[1:], healthy.control_energy[1:], rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", PIXEL)
@@ -87,7 +98,9 @@ def test_no_graph_leaves_a_controller(name):
     steps = []
     sample(run, controller, on_step=lambda i, x_t, step: steps.append(step))
     assert len(steps) == run.process.n_steps
-    assert not any(t.requires_grad for s in steps for t in (s.mean, s.free, s.est.x0_hat, s.est.eps_hat))
+    assert not any(
+        t.requires_grad for s in steps for t in (s.mean, s.free, s.est.x0_hat, s.est.eps_hat) if t is not None
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,7 +110,15 @@ def test_no_graph_leaves_a_controller(name):
         ("dps", 4, 4),
         ("rb_modulation", 4, 0),
         ("proximal_ddnm", 4, 0),
+        ("ddrm", 4, 0),
+        ("ddnm_plus", 4, 0),
         ("guidance", 4, 4),
+        ("rb_modulation_exact", 16, 12),  # (M + 1) and M per step
+        ("rb_modulation_exact_released", 16, 12),
+        ("shooting", 19, 15),  # one, and inner_steps times 2, 2, 1 and 0 of the plans
+        ("shooting_to_the_end", 16, 12),  # one, and inner_steps times 3, 2, 1 and 0
+        ("red_diff", 4, 0),
+        ("daps", 8, 0),  # n_ode per step
         ("window", 4, 2),
     ],
 )

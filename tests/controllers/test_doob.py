@@ -5,7 +5,10 @@ import torch
 from worlds import ONE_GAUSSIAN, exact_process, plane, plane_run, setup, tiny_prior
 
 from rbctrl.controllers import Doob
+from rbctrl.noise import GaussianNoise, NoNoise, PoissonNoise
+from rbctrl.operators.base import Operator
 from rbctrl.operators.matrix import Matrix
+from rbctrl.priors import Empirical
 from rbctrl.sampling import sample
 from rbctrl.schedules import VE, VP, RectifiedFlow
 
@@ -46,3 +49,23 @@ def test_exact_variance_samples_the_posterior_of_one_gaussian_in_five_steps():
 def test_a_prior_without_a_posterior_is_refused():
     assert "closed form" in Doob().check(setup(tiny_prior(), Matrix([[1.0]])))
     assert Doob().check(setup(plane(), Matrix([[1.0, 0.0]]))) is None
+
+
+class Square(Operator):
+    def forward(self, image):
+        return image.square()
+
+
+def test_a_measurement_whose_posterior_the_prior_does_not_know_is_refused():
+    """A mixture wants a linear operator and Gaussian noise; a finite set of images wants a likelihood."""
+    matrix = Matrix([[1.0, 0.0]])
+    images = Empirical(VP(), torch.eye(2, dtype=torch.float64))
+    for prior, operator, noise, reason in (
+        (plane(), matrix, PoissonNoise(50.0), "Gaussian noise, not PoissonNoise: use noise=gaussian"),
+        (plane(), matrix, NoNoise(), "Gaussian noise, not NoNoise"),
+        (plane(), Square(), GaussianNoise(0.1), "linear operators, and Square is not one"),
+        (images, Square(), NoNoise(), "NoNoise leaves undefined: use noise=gaussian"),
+    ):
+        assert reason in Doob().check(setup(prior, operator, noise))
+    for noise in (GaussianNoise(0.1), PoissonNoise(50.0)):
+        assert Doob().check(setup(images, Square(), noise)) is None

@@ -94,9 +94,17 @@ def test_closed_form_is_diffpir_with_its_weight():
     torch.testing.assert_close(ours.mean, theirs.mean)
 
 
-def test_no_inner_step_is_no_control():
+def test_no_control_is_the_limit_of_a_vanishing_learning_rate():
     run = image_run(LeftHalf())
-    assert torch.equal(sample(run, RBModulation(inner_steps=0)).x, sample(run, NoControl()).x)
+    free = sample(run, NoControl()).x
+    torch.testing.assert_close(sample(run, RBModulation(lr=1e-13)).x, free, rtol=0, atol=1e-11)
+    assert not torch.allclose(sample(run, RBModulation()).x, free, atol=1e-2)
+
+
+@pytest.mark.parametrize("setting", [{"inner_steps": 0}, {"inner_steps": -1}, {"lr": 0.0}, {"lr": -0.1}])
+def test_settings_without_a_control_are_refused(setting):
+    with pytest.raises(ValueError, match=f"{next(iter(setting))} .* controller=none"):
+        RBModulation(**setting)
 
 
 def test_unknown_eps_and_operators_are_refused():

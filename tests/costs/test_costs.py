@@ -112,6 +112,16 @@ def test_costs_without_a_scale_say_so():
         GaussianNLL(sigma_y=0.0)
 
 
+def test_costs_say_beforehand_what_they_would_raise():
+    for cost in COSTS.values():
+        assert cost.check(LeftHalf(), GaussianNoise(0.1)) is None
+    for cost, noise in ((GaussianNLL(), NoNoise()), (PoissonNLL(), GaussianNoise(0.1))):
+        for asked, prefix in ((cost, ""), (WeightedSum({"a": ResidualNorm(), "b": cost}), "in cost.terms.b, ")):
+            with pytest.raises(ValueError) as raised:
+                cost(image(), observation(noise))
+            assert asked.check(LeftHalf(), noise) == prefix + str(raised.value)
+
+
 def test_a_base_cost_cannot_be_made():
     with pytest.raises(TypeError):
         Cost()

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from rbctrl.operators import GaussianBlur, KernelBlur, MotionBlur
-from rbctrl.operators.blur import _smooth
+from rbctrl.operators.torus import smooth
 
 SCIPY_MODES = {"reflect": "mirror", "circular": "wrap", "zero": "constant"}
 KERNEL = np.random.default_rng(0).standard_normal((5, 7))
@@ -130,4 +130,4 @@ def test_an_undrawn_motion_blur_says_what_to_do() -> None:
 
 
 def test_transform_sizes_have_small_factors() -> None:
-    assert [_smooth(n) for n in (1, 7, 158, 188, 256, 316)] == [1, 8, 160, 192, 256, 320]
+    assert [smooth(n) for n in (1, 7, 158, 188, 256, 316)] == [1, 8, 160, 192, 256, 320]

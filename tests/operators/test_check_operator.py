@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 from torch import Tensor
 
+from rbctrl.config import build
 from rbctrl.operators import BoxMask, DownsampleBicubic, Identity, LinearOperator, Operator
 from rbctrl.operators.common import with_buffers
 from rbctrl.rng import ImageRNG
 from rbctrl.testing import CheckError, check_operator
+
+DEFAULT = inspect.signature(check_operator).parameters["shape"].default
 
 
 class Wrapped(LinearOperator):
@@ -196,6 +201,18 @@ def test_the_same_classes_without_their_fault_pass() -> None:
     check_operator(Wrapped(bicubic()))
     check_operator(Sound())
     check_operator(Square())
+
+
+@pytest.mark.parametrize("name", ["sr4", "inpaint_box", "deblur_motion"])
+def test_the_default_shape_suits_the_options_that_ask_most_of_it(name: str, make_rng) -> None:
+    """sr4 wants multiples of 4, inpaint_box room for a hole of 64 px, deblur_motion a mirrored margin of 30 px."""
+    build("operator", name).draw(make_rng(1), DEFAULT)
+    with pytest.raises(ValueError):
+        build("operator", name).draw(make_rng(1), (3, 6, 6))  # an earlier default
+
+
+def test_super_resolution_passes_without_a_shape() -> None:
+    assert "dot test" in dict(check_operator(build("operator", "sr4")))
 
 
 def test_the_message_says_by_how_much() -> None:

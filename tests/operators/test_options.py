@@ -16,7 +16,7 @@ from rbctrl.operators import DownsampleBicubic, GaussianBlur, Identity, Operator
 
 CONF = Path(__file__).parents[2] / "conf"
 OPTIONS = sorted(path.stem for path in (CONF / "operator").glob("*.yaml"))
-STATES = {"matrix": (2,)}  # options for states that are vectors
+STATES = {"matrix": (2,), "mcgdiff": (8,)}  # options for states that are vectors
 FILES = {"mask_file": (128, 128), "kernel_blur": (5, 5)}
 
 

@@ -8,7 +8,7 @@ from rbctrl.controllers.base import Run
 from rbctrl.costs import ResidualNorm
 from rbctrl.data import Item, Memory
 from rbctrl.grids import LogSNR
-from rbctrl.noise import GaussianNoise
+from rbctrl.noise import GaussianNoise, NoNoise, PoissonNoise
 from rbctrl.observation import Objective, given
 from rbctrl.operators.base import Operator
 from rbctrl.priors import Empirical, ExactPrior
@@ -69,6 +69,45 @@ def test_doob_draws_each_image_as_often_as_bayes_says_for_a_nonlinear_operator()
 
     bound = 5 * (0.25 / n) ** 0.5 + 1 / 60
     assert distance(Doob()) < bound < distance(NoControl())
+
+
+@pytest.mark.parametrize("log_snr", [6.0, 12.0])
+def test_weights_of_near_duplicates_are_exact_in_fp32(log_snr):
+    """Two images that differ in one pixel by sigma / alpha: the log-weights differ by about 1 and are 1e7 and more."""
+    rng = ImageRNG(4, (("a", 0),))
+    first = 0.4 * rng.normal("image", (3, 16, 16))
+    second = first.clone()
+    second[0, 0, 0, 0] += 1.5 * torch.tensor(-log_snr / 2).exp()
+    prior = Empirical(VP(), torch.cat([first, second]))
+    t = LogSNR(log_snr, 13.0).times(prior.schedule, 1)[0]
+    alpha, sigma = (float(v) for v in prior.schedule.levels(t))
+    x_t = alpha * (first + second) / 2 + sigma * rng.normal("noise", (3, 16, 16))
+    distances = (x_t.double() - alpha * prior.images.double()).flatten(1).square().sum(1)
+    share = (-distances / (2 * sigma**2)).softmax(0)  # without the large terms that cancel
+    eps = (x_t.double() - alpha * torch.einsum("n,nchw->chw", share, prior.images.double())) / sigma
+    est = prior.predict(x_t, t)
+    assert est.x0_hat.dtype == est.eps_hat.dtype == torch.float32
+    torch.testing.assert_close(est.eps_hat.double(), eps, rtol=0, atol=1e-5)
+    flat = prior.images.flatten(1)
+    single = ((alpha * x_t.flatten(1) @ flat.T - alpha**2 / 2 * flat.square().sum(1)) / sigma**2).softmax(1)[0]
+    assert log_snr < 12 or (single.double() - share).abs().max() > 0.05
+
+
+def test_likelihoods_of_an_fp32_run_are_summed_in_fp64():
+    prior, obs = setting(2)
+    single = given(obs.operator, obs.noise, obs.y.float())
+    double = given(obs.operator, obs.noise, single.y.double())
+    images = prior.images.float()
+    exact = torch.stack([-double.take(torch.full((5,), k)).nll(images.double()) for k in range(2)])
+    ours = Empirical(VP(), images).log_likelihoods(single)
+    assert ours.dtype == torch.float64
+    torch.testing.assert_close(ours, exact, rtol=0, atol=2e-5)  # A itself runs in fp32
+
+
+def test_noise_without_a_density_is_refused_and_any_operator_is_taken():
+    prior, _ = setting(1)
+    assert prior.check(Gram(), GaussianNoise(0.1)) is prior.check(Gram(), PoissonNoise()) is None
+    assert "NoNoise leaves undefined" in prior.check(Gram(), NoNoise())
 
 
 def test_images_come_from_any_data_source_of_one_shape():

@@ -49,6 +49,13 @@ def test_nothing_but_a_fitting_file_is_loaded(tmp_path):
         load_network(checkpoint(tmp_path / "wide.safetensors", config=wider))
 
 
+@pytest.mark.parametrize("shape", [(1, 16, 16), (4, 16, 16), (2,), (16, 16)])
+def test_images_that_are_not_rgb_are_refused_in_a_sentence(shape):
+    with pytest.raises(ValueError, match=r"3 channels, \[3, H, W\], got .*: convert the images"):
+        photo().state_shape(shape)
+    assert photo().state_shape((3, 16, 16)) == (3, 16, 16)
+
+
 def test_missing_weights_are_found_out_by_load_and_not_before(tmp_path):
     prior = photo(str(tmp_path / "none.safetensors"))
     assert prior.state_shape((3, 16, 16)) == (3, 16, 16) and prior.fingerprint() == ""

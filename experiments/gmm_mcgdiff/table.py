@@ -1,0 +1,64 @@
+"""The tables of experiments/gmm_mcgdiff: mean over problems ± 1.96 standard errors, as the paper prints them.
+
+python experiments/gmm_mcgdiff/table.py [outputs/gmm_mcgdiff/rows.csv] [--out experiments/gmm_mcgdiff/expected.csv]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+KEYS = ["d", "d_y", "n_times", "controller"]
+TITLES = {"sliced_wasserstein": "Sliced 1-Wasserstein distance", "mode_weight_tv": "Total variation of mode weights"}
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per cell; problems whose score is not finite are counted in `lost` and are in no mean."""
+    rows = rows.drop_duplicates([*KEYS, "problem"], keep="last")
+    found = []
+    for key, group in rows.groupby(KEYS, sort=False):
+        cell = dict(zip(KEYS, key)) | {"setting": group["setting"].iloc[0], "n": len(group)}
+        for name in TITLES:
+            values = group[name][group[name].abs() < float("inf")]
+            cell |= {name: values.mean(), f"{name}_ci": 1.96 * values.std() / len(values) ** 0.5}
+        means = {name: group[name].mean() for name in ("alive", "nfe", "vjp", "seconds")}
+        found.append(cell | {"lost": int(group["sliced_wasserstein"].isna().sum())} | means)
+    return pd.DataFrame(found)
+
+
+def markdown(cells: pd.DataFrame, metric: str, n_times: int) -> str:
+    """Controllers as rows, (d, d_y) as columns."""
+    shown = cells[(cells.n_times == n_times) | (cells.controller == "floor")].set_index(["controller", "d", "d_y"])
+    places = sorted({key[1:] for key in shown.index})
+    lines = ["| controller | " + " | ".join(f"{d}, {d_y}" for d, d_y in places) + " |", "|---|" + "---:|" * len(places)]
+    for controller in dict.fromkeys(shown.index.get_level_values(0)):
+        words = []
+        for place in places:
+            if (controller, *place) not in shown.index:
+                words.append("–")
+                continue
+            cell = shown.loc[(controller, *place)]
+            words.append(f"{cell[metric]:.2f} ± {cell[metric + '_ci']:.2f}" + (f" ({cell.n})" if cell.n != 20 else ""))
+        lines.append(f"| `{controller}` | " + " | ".join(words) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", type=Path, nargs="?", default=Path("outputs/gmm_mcgdiff/rows.csv"))
+    parser.add_argument("--out", type=Path, help="a CSV of the cells")
+    given = parser.parse_args()
+    if not given.rows.is_file():
+        raise SystemExit(f"there is no {given.rows}: run experiments/gmm_mcgdiff/run.py first")
+    cells = summary(pd.read_csv(given.rows, dtype={"setting": str}, keep_default_na=False, na_values=["nan"]))
+    for metric, title in TITLES.items():
+        for n_times in sorted(cells.n_times.unique()):
+            print(f"\n{title}, {n_times} times (columns: d, d_y)\n\n{markdown(cells, metric, n_times)}")
+    if given.out:
+        cells.round(4).to_csv(given.out, index=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""The singular value decomposition A = U S V^T of an operator, for methods that work on one direction at a time.
+
+In the coordinates xbar = V^T x of images and ubar = U^T y of measurements A is a product with s, entry by entry:
+
+    U^T A x = s xbar,      A^+ y = V ybar,  ybar = S^+ U^T y,      |x| = |xbar|.
+
+V is square and orthonormal, the null space included, and xbar has the shape of the image; U^T y is placed at the same
+coordinates, 0 where s = 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Map = Callable[[Tensor], Tensor]
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+@dataclass(frozen=True, eq=False)
+class SVD:
+    """A = U S V^T for the images of one batch.
+
+    Attributes:
+        s: singular values, broadcastable to [B, *shape]; 0 where A does not see the coordinate, which includes what its
+            `pinv` cuts off. They may differ between the rows of a batch.
+        to_v: x to V^T x, [B, *shape] to [B, *shape]; V is the same for all rows.
+        from_v: c to V c, the inverse of `to_v`.
+        to_u: y [B, ...] to U^T y at the coordinates of V, [B, *shape]; 0 where s = 0.
+    """
+
+    s: Tensor
+    to_v: Map
+    from_v: Map
+    to_u: Map
+
+    @property
+    def is_diagonal(self) -> bool:
+        """Whether V = I: the coordinates are the pixels."""
+        return self.from_v is _same
+
+    def solve(self, y: Tensor) -> Tensor:
+        """ybar = S^+ U^T y = V^T A^+ y, [B, *shape]; 0 where s = 0."""
+        return torch.where(self.s > 0, self.to_u(y) / torch.where(self.s > 0, self.s, 1.0), 0.0)
+
+
+def diagonal(s: Tensor) -> SVD:
+    """A = diag(s) with s >= 0, broadcastable to [B, *shape]: measurements have the shape of images."""
+    return SVD(s, _same, _same, lambda y: torch.where(s > 0, y, 0.0))
+
+
+def dense(u: Tensor, s: Tensor, v: Tensor) -> SVD:
+    """Of states [B, D]: y [B, m], u [m, D] with columns that do not count where s = 0, s [D], v [D, D]."""
+    return SVD(s, lambda x: x @ v, lambda c: c @ v.T, lambda y: torch.where(s > 0, y @ u, 0.0))
+
+
+def separable(u_rows: Tensor, u_columns: Tensor, s: Tensor, v_rows: Tensor, v_columns: Tensor) -> SVD:
+    """Of images, rows and columns apart: y [B, C, h, w]; u_rows [h, H], v_rows [H, H], likewise columns; s [H, W]."""
+    return SVD(
+        s,
+        lambda x: v_rows.T @ x @ v_columns,
+        lambda c: v_rows @ c @ v_columns.T,
+        lambda y: torch.where(s > 0, u_rows.T @ y @ u_columns, 0.0),
+    )
+
+
+def decompose(matrix: Tensor, cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(u [m, D], s [D], v [D, D]) of a matrix [m, D], padded with zeros; s up to cutoff max(s) becomes 0."""
+    left, values, right = torch.linalg.svd(matrix, full_matrices=True)
+    rank, dim = len(values), matrix.shape[1]
+    u, s = matrix.new_zeros(len(matrix), dim), matrix.new_zeros(dim)
+    u[:, :rank], s[:rank] = left[:, :rank], values
+    return u, torch.where(s > cutoff * s.max(), s, 0.0), right.T
