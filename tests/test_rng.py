@@ -49,3 +49,18 @@ def test_moments_are_those_of_the_distributions():
     assert abs(uniform.mean() - 0.5) < 5 * (1 / 12 / n) ** 0.5
     counts = rng.poisson("p", torch.full((50, 2000), 3.0))
     assert abs(counts.mean() - 3) < 5 * (3 / n) ** 0.5 and abs(counts.var() - 3) < 0.2
+
+
+def test_rows_of_few_numbers_are_as_random_as_an_image():
+    """Small draws come from a counter, large ones from a generator: both are normal, and no row knows its neighbour."""
+    rows = tuple(("a", k) for k in range(40000))
+    small = ImageRNG(0, rows, torch.float64).normal("x", (5,))
+    large = ImageRNG(0, (("a", 0),), torch.float64).normal("x", (5 * 40000,)).view(-1, 5)
+    n = small.numel()
+    for z in (small, large):
+        assert abs(z.mean()) < 5 / n**0.5 and abs(z.square().mean() - 1) < 5 * (2 / n) ** 0.5
+        assert abs(z.pow(4).mean() - 3) < 5 * (96 / n) ** 0.5
+        for other in (z.roll(1, 0), z.roll(1, 1), z.roll((1, 1), (0, 1))):
+            assert abs((z * other).mean()) < 5 / n**0.5
+    again = ImageRNG(0, rows, torch.float64).normal("y", (5,))
+    assert abs((small * again).mean()) < 5 / n**0.5 < abs((small * (small + again)).mean())

@@ -55,7 +55,7 @@ METHODS = {
     "moment_matching": Method(grid=vary("max_steps", 2, 4, 8) + vary("max_steps", 32, also="controller.tol=1e-6")),
     "guidance": Method(grid=vary("scale", 0.8, 1.25, 1.5, 2, 2.5)),
     "dps": Method(grid=vary("zeta", 0.03, 0.05, 0.1, 0.2, 0.6, 1, 2)),
-    "proximal": Method(grid=vary("weight", 0.5, 2, 4, 8) + vary("weight", 1, 4, 8, 16, 32, also=FROZEN)),
+    "proximal": Method(grid=vary("weight", 0.5, 2, 4, 8) + vary("weight", 8, 16, 32, 64, also=FROZEN)),
     "ddnm": Method(f"{RENOISE} sampler.eta=0.85", ("sampler.eta=0.5", "sampler.eta=1", DDPM)),
     "ddnm_plus": Method(f"{RENOISE} sampler.eta=0.85", ("sampler.eta=0.5", "sampler.eta=0.95", "sampler.eta=1", DDPM)),
     "ddrm": Method(
@@ -83,13 +83,19 @@ METHODS = {
         samples=1024,
         tuning_samples=128,
     ),
-    "red_diff": Method("cost=gaussian_nll cost.sigma_y=1", vary("weight", 0.03, 1, 4, 16) + vary("lr", 0.03, 0.3)),
+    "red_diff": Method("cost=gaussian_nll cost.sigma_y=1", vary("weight", 1, 4, 16, 64) + vary("lr", 0.03, 0.3)),
     "daps": Method(
         grid=("controller.tau=null", "controller.tau=0.1", ONE_STEP) + vary("lr", 3e-5, 1e-3, also=ONE_STEP)
     ),
-    "tds": Method(grid=vary("particles", 64) + vary("threshold", 0.5)),
+    "tds": Method(
+        grid=vary("particles", 64) + vary("threshold", 0.5),
+        samples=16384,
+        tuning_samples=4096,
+    ),
     "mcgdiff": Method(
-        grid=vary("particles", 256) + vary("kappa", 1e-4) + vary("kappa", 1e-4, also="controller.particles=256")
+        grid=vary("particles", 256) + vary("kappa", 1e-4) + vary("kappa", 1e-4, also="controller.particles=256"),
+        samples=16384,
+        tuning_samples=4096,
     ),
 }
 
@@ -129,7 +135,7 @@ def run(name: str) -> None:
         rows.append({"setting": best} | measure(f"{base} {best}", method.samples, seed=0))
     write("expected.csv", name, rows)
     for row in rows:
-        print(name, {k: row[k] for k in ("setting", *SCORES, "nfe", "vjp")}, flush=True)
+        print(f"{name} {row['setting']}:", *(f"{key} {float(row[key]):.3f}" for key in SCORES), flush=True)
 
 
 def write(file: str, name: str, rows: list[dict[str, object]]) -> None:

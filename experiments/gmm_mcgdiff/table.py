@@ -40,7 +40,8 @@ def markdown(cells: pd.DataFrame, metric: str, n_times: int) -> str:
                 words.append("–")
                 continue
             cell = shown.loc[(controller, *place)]
-            words.append(f"{cell[metric]:.2f} ± {cell[metric + '_ci']:.2f}" + (f" ({cell.n})" if cell.n != 20 else ""))
+            lost = f", {cell.lost} lost" if cell.lost else ""
+            words.append(f"{cell[metric]:.2f} ± {cell[metric + '_ci']:.2f}{lost}")
         lines.append(f"| `{controller}` | " + " | ".join(words) + " |")
     return "\n".join(lines)
 
@@ -55,7 +56,8 @@ def main() -> None:
     cells = summary(pd.read_csv(given.rows, dtype={"setting": str}, keep_default_na=False, na_values=["nan"]))
     for metric, title in TITLES.items():
         for n_times in sorted(cells.n_times.unique()):
-            print(f"\n{title}, {n_times} times (columns: d, d_y)\n\n{markdown(cells, metric, n_times)}")
+            few = f"; at least {cells.n.min()} problems each" if cells.n.min() < 20 else ""
+            print(f"\n{title}, {n_times} times; columns are d, d_y{few}\n\n{markdown(cells, metric, n_times)}")
     if given.out:
         cells.round(4).to_csv(given.out, index=False)
 

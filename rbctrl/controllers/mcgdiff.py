@@ -32,9 +32,14 @@ class MCGDiff(Controller):
     """Cardoso, Janati El Idrissi, Le Corff and Moulines, Monte Carlo guided diffusion, ICLR 2024, Algorithm 1.
 
     https://arxiv.org/abs/2308.07983. No network is differentiated. Samples k P to (k + 1) P - 1 of one image are one
-    cloud, resampled while it is filtered at every step; here systematically, where the paper draws multinomially. With
-    finite P the final weights do not quite undo the narrow g at tau_j. Columns: `ess`, the effective number of paths
+    cloud, resampled while it is filtered at every step; here systematically, where the paper draws multinomially.
+    Columns: `ess`, the effective number of paths
     before the last resampling. A row's energy is that of the path that survived, not a KL.
+
+    Note:
+        Paths pinned to y at tau_j are posterior samples at the end; the last weights then count y a second time, unless
+        g was wide enough for them to undo. With the published kappa = 0.01 the variance along the measurement comes out
+        too small, with 0.1 and more it does not (tests/controllers/test_mcgdiff.py).
 
     Args:
         particles: P; 1000 on the paper's mixtures.

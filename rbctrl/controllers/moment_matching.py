@@ -32,8 +32,9 @@ class MomentMatching(Controller):
 
     Exact for one Gaussian at small steps, if conjugate gradient converges. The default is that of the authors' code,
     one iteration, w = c (y - A x0_hat) with the best number c, and it is not exact: experiments/gaussian_truth measures
-    how far off it is, and 8 iterations are enough there. What is left at n steps, as for any control of a DDPM step, is
-    the noise: c_z^2 lacks gain^2 Cov[x_0 | x_t, y], about half a step of log-SNR of the posterior's covariance.
+    how far off it is, and that 8 iterations are enough there. What is left is the noise of a DDPM step, which lacks
+    gain^2 Cov[x_0 | x_t, y]: the samples have a share of about 1 - h / 2 of the posterior's covariance, where h is the
+    step in log-SNR (`Doob.exact_variance` is the remedy where Cov is known).
 
     A step costs one evaluation and at most max_steps + 1 VJPs. The energy is exact where every step has noise.
 

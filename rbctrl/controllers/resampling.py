@@ -34,7 +34,8 @@ def resample(run: Run, log_weights: Tensor, particles: int, key: str, where: Ten
         where: [B], the same within a cloud: which clouds are resampled; None: all.
     """
     clouds = log_weights.view(-1, particles)
-    offset = run.rng.uniform(key).view_as(clouds)[:, :1].to(clouds)
+    firsts = torch.arange(0, len(log_weights), particles)
+    offset = run.rng.take(firsts).uniform(key)[:, None].to(clouds)
     edges = _normalised(clouds).cumsum(1)
     steps = torch.arange(particles, device=clouds.device)
     points = ((steps + offset) / particles).contiguous()

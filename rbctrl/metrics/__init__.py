@@ -1,6 +1,7 @@
 """Metrics: metric(image, truth, observation) -> [B]."""
 
 from rbctrl.metrics.base import AnyMetric, Draws, FullReference, Metric, PathMetric, SampleMetric, of_kind
+from rbctrl.metrics.calibration import CalibrationTest, Coverage, RankStatistic, calibration_test
 from rbctrl.metrics.consistency import NLL, Chi2
 from rbctrl.metrics.control import ControlError, Excess, Price, Surprise
 from rbctrl.metrics.lpips import LPIPS
@@ -14,9 +15,11 @@ __all__ = [
     "PSNR",
     "SSIM",
     "AnyMetric",
+    "CalibrationTest",
     "Chi2",
     "ControlError",
     "CovarianceError",
+    "Coverage",
     "Draws",
     "Excess",
     "Floor",
@@ -26,9 +29,11 @@ __all__ = [
     "ModeWeightTV",
     "PathMetric",
     "Price",
+    "RankStatistic",
     "SampleMetric",
     "SlicedWasserstein",
     "Surprise",
     "VarianceRatio",
+    "calibration_test",
     "of_kind",
 ]

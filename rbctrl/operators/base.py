@@ -63,7 +63,7 @@ class LinearOperator(Operator):
         way_out: what the log tells a user to change where `gram_solve` does not converge.
     """
 
-    way_out = "a larger noise, and with it rho, converges, and float64 gets further than float32"
+    way_out = "a larger noise (and with it rho), or float64, which gets further than float32"
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class LinearOperator(Operator):
 
     def _tell(self, message: str) -> None:
         if not self._told:
-            self._told.append(f"{type(self).__name__}: {message}; {self.way_out} (said once)")
+            self._told.append(f"{type(self).__name__}: {message}. Ways out: {self.way_out}. Said once")
             log.warning(self._told[0])
 
     def pinv(self, y: Tensor) -> Tensor:

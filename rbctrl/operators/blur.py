@@ -38,7 +38,7 @@ class Blur(LinearOperator):
     """A kernel per image or one for all, [B or 1, 1, h, w] with odd sides; a subclass provides it."""
 
     kernel: Tensor | None
-    way_out = f"boundary=circular has a closed form, {LinearOperator.way_out}"
+    way_out = f"boundary=circular (closed form), {LinearOperator.way_out}"
 
     def __init__(self, boundary: Boundary, kernel: Tensor | None = None) -> None:
         super().__init__()

@@ -50,8 +50,9 @@ def conjugate_residual(
         matvec: K, [B, ...] to [B, ...]; symmetric and positive semi-definite.
         b: right-hand side [B, ...].
         precondition: M^-1, symmetric and positive definite.
-        tol: relative residual; default 1e-6 in fp32 and 1e-12 in fp64.
-        max_steps: upper bound on the steps; each is one product with K, and every tenth is two.
+        tol: relative residual; default 1e-6 in fp32 and 1e-12 in fp64. If twice it is above `USEFUL`, that is what
+            `warn` goes by.
+        max_steps: upper bound on the steps, at least 1; each is one product with K, and every tenth is two.
         warn: is told of rows that did not converge.
     """
     tol = _default_tol(b) if tol is None else tol
@@ -63,7 +64,7 @@ def conjugate_residual(
             rows.measure()
             if done or not rows.active.any():
                 break
-    bad = rows.best_error > USEFUL**2 * rows.size
+    bad = rows.best_error > max(USEFUL, 2 * tol) ** 2 * rows.size
     if bad.any():
         warn(_complaint(rows, bad, k))
     return rows.best
@@ -144,8 +145,8 @@ def _complaint(rows: _Rows, bad: Tensor, steps: int) -> str:
     worst = (rows.best_error[bad] / rows.size[bad]).max().sqrt().item()
     return (
         f"{int(bad.sum())} of {len(bad)} rows of a linear solve in {str(rows.b.dtype).removeprefix('torch.')} are not "
-        f"solved: after {steps} steps the relative residual is {worst:.1e}, above {USEFUL:g}, and the solution is a "
-        "regularised or least-squares one"
+        f"solved: after {steps} steps the relative residual is {worst:.1e}, and the solution is a regularised or "
+        "least-squares one"
     )
 
 

@@ -49,7 +49,7 @@ def distance(run, controller):
     ids=["moments", "tds"],
 )
 def test_weights_turn_a_biased_control_into_posterior_samples(controller):
-    run = run_with(2048, 100)
+    run = run_with(6144, 200)
     assert distance(run, controller) < 4.5
     assert distance(run, controller.controller) > 8  # no weights
     assert distance(run, Particles(Biased(controller.controller), 16)) > 6  # its weights are those of another step

@@ -146,6 +146,7 @@ def test_what_did_not_converge_is_told_and_what_did_is_not(b: Tensor, caplog: py
     assert f"after 30 steps the relative residual is {worst[1]:.1e}" in message
     caplog.clear()
     conjugate_residual(lambda v: values[[0]] * v, b, max_steps=30)
+    conjugate_residual(lambda v: values * v, b, tol=1.0, max_steps=30)  # what was asked for
     assert not caplog.records
 
 
