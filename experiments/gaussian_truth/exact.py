@@ -12,6 +12,7 @@ from __future__ import annotations
 import shlex
 
 import torch
+from run import splice
 from torch import Tensor
 
 from rbctrl.cli import load_experiment
@@ -29,6 +30,7 @@ CASES = [
     *(f"controller=moment_matching {CONVERGED} sampler.n_steps={n}" for n in (50, 200, 800)),
     "controller=doob sampler.grid.start=-6",
     "controller=doob sampler.grid.end=9",
+    "controller=doob controller.exact_variance=true sampler.grid.start=-3 sampler.grid.end=10",
     "controller=guidance",
     "controller=guidance sampler.n_steps=800",
     "controller=proximal",
@@ -88,7 +90,10 @@ def law(words: str) -> tuple[Tensor, Tensor, Run]:
 
 
 def main() -> None:
-    print("| words | bias | variance, observed | variance, unobserved | covariance error |\n|---|---:|---:|---:|---:|")
+    lines = [
+        "| words | bias | variance, observed | variance, unobserved | covariance error |",
+        "|---|---:|---:|---:|---:|",
+    ]
     for words in CASES:
         mean, cov, run = law(words)
         _, means, covariances = run.process.prior.posterior(run.obs)
@@ -97,7 +102,9 @@ def main() -> None:
         bias = ((mean - exact_mean).square() / exact.diagonal()).mean().sqrt()
         ratios = [cov.diagonal()[part].mean() / exact.diagonal()[part].mean() for part in (seen, ~seen)]
         error = (cov - exact).norm() / exact.norm()
-        print(f"| `{words}` | {bias:.3f} | {ratios[0]:.3f} | {ratios[1]:.3f} | {error:.3f} |", flush=True)
+        lines.append(f"| `{words}` | {bias:.3f} | {ratios[0]:.3f} | {ratios[1]:.3f} | {error:.3f} |")
+        print(lines[-1], flush=True)
+    splice("\n".join(lines), "exact", "end exact")
 
 
 if __name__ == "__main__":

@@ -165,11 +165,12 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def update_readme() -> None:
+def splice(text: str, begin: str, end: str) -> None:
+    """Puts a table between two marks of README.md."""
     readme = HERE / "README.md"
-    before, rest = readme.read_text().split("<!-- table -->")
-    _, after = rest.split("<!-- end -->")
-    readme.write_text(f"{before}<!-- table -->\n{table()}\n<!-- end -->{after}")
+    before, rest = readme.read_text().split(f"<!-- {begin} -->")
+    _, after = rest.split(f"<!-- {end} -->")
+    readme.write_text(f"{before}<!-- {begin} -->\n{text}\n<!-- {end} -->{after}")
 
 
 def main() -> None:
@@ -182,7 +183,7 @@ def main() -> None:
     if not given.table:
         for name in given.names or METHODS:
             run(name)
-    update_readme()
+    splice(table(), "table", "end")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,8 @@ ROWS = {
     "daps": "controller=daps controller.tau=null controller.langevin_steps=10 controller.lr=1e-4,1e-3,1e-2,1e-1",
     "mcgdiff": f"controller=mcgdiff controller.particles=1000 {DDIM}",
     "tds": f"controller=tds controller.particles=1000 {DDPM}",
-    "particles": f"controller=particles controller.particles=1000 {DDPM}",
+    "mcgdiff_wide": f"controller=mcgdiff controller.particles=1000 controller.kappa=0.5 {DDIM}",
+    "particles": f"controller=particles controller.particles=20 {DDIM} sampler.eta=0.6,0.85,1",
 }
 SLOW = ("daps",)  # at d = 8 only: it draws noise for every Langevin step
 SIZES = {"d": (8, 80, 800), "d_y": (1, 2, 4)}

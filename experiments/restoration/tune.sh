@@ -20,7 +20,7 @@ proximal() {
     sampler.n_steps=100 sampler.grid.sigma_max=5 n_samples=4
 }
 others() {
-  rbctrl -m "${common[@]}" "$three" controller=dps sampler=ddpm sampler.n_steps=100 controller.zeta=1,3,10
+  rbctrl -m "${common[@]}" "$three" controller=dps sampler=ddpm sampler.n_steps=100 controller.zeta=1,3,10,30
   rbctrl -m "${common[@]}" "$three" controller=rb_modulation sampler=ddpm sampler.n_steps=50 controller.inner_steps=3,10
   rbctrl -m "${common[@]}" operator=sr4,inpaint_random controller=rb_modulation_prox sampler=ddpm,renoise sampler.n_steps=50 \
     sampler.grid.sigma_max=20 controller.eps=frozen,recomputed

@@ -76,16 +76,17 @@ def test_steps_are_the_published_ones():
 
 def test_a_wide_g_gives_the_variance_of_the_posterior_and_a_narrow_one_too_little():
     prior = plane()
-    run = plane_run(prior, exact_process(prior, 80, LogSNR(-4, 8)), 8192)
-    _, variance = prior.moments_given(run.obs.take(torch.tensor([0])))
+    process = exact_process(prior, 80, LogSNR(-4, 8))
+    runs = [plane_run(prior, process, 8192, seed=seed) for seed in range(4)]
+    _, variance = prior.moments_given(runs[0].obs.take(torch.tensor([0])))
 
     def ratio(kappa):
-        """Of the variance along the measurement, to the exact one."""
-        x_0 = sample(run, MCGDiff(256, kappa)).x / run.process.alpha[-1]
+        """Of the variance along the measurement, to the exact one; clouds of a narrow g differ much."""
+        x_0 = torch.cat([sample(run, MCGDiff(256, kappa)).x for run in runs]) / process.alpha[-1]
         return float(x_0[:, 0].var() / variance[0, 0])
 
-    assert ratio(0.5) == pytest.approx(1, abs=0.06)
-    assert ratio(0.01) < 0.9
+    assert ratio(0.5) == pytest.approx(1, abs=0.05)
+    assert ratio(0.01) < 0.92
 
 
 def test_it_passes_the_suite_of_controllers_and_counts_no_gradient():
