@@ -7,8 +7,8 @@ of its seed; here the whole name is hashed to 192 bits, the seed of a numpy SFC6
 Rows of few numbers, of which toy worlds have thousands, are not worth a generator each: there the hash of the row is
 the key of a counter, mixed twice by the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), all rows at once.
 
-Normal numbers are Box and Muller's transform (Ann. Math. Stat. 29, 1958) of 32-bit words, in fp32: three times as fast
-as numpy's own on an image, which at 128 px is 4 % of a step of the shipped network. Their tail ends at 6.7 standard
+Normal numbers are Box and Muller's transform (Ann. Math. Stat. 29, 1958) of 32-bit words, in fp32, faster
+than numpy's own: on an image noise is a visible part of a step of a small network. Their tail ends at 6.7 standard
 deviations. The words are the same everywhere; on another type of CPU the last digit of a logarithm may differ.
 """
 
@@ -101,7 +101,7 @@ class ImageRNG:
 
 @dataclass(frozen=True)
 class _Hashed(ISeedSequence):
-    """A seed that is a hash already: numpy's SeedSequence would mix it again, at five times the price of SFC64."""
+    """A seed that is a hash already: numpy's SeedSequence would mix it again, which costs more than SFC64 itself."""
 
     digest: bytes
 

@@ -1,10 +1,10 @@
 """The table and the figure of experiments/calibration.
 
-    python experiments/calibration/table.py [outputs/calibration]    # after run.sh: expected.csv, README.md, coverage.png
-    python experiments/calibration/table.py --expected               # README.md and coverage.png from expected.csv
+    python experiments/calibration/table.py [outputs/calibration]    # expected.csv, README.md, coverage.png
+    python experiments/calibration/table.py --expected               # the last two from expected.csv
 
-A sampler is rejected if the chi-square test of either rank, or either coverage at 0.9 by its distance from 0.9 in standard
-errors over images, has p < 0.001.
+A sampler is rejected if the chi-square test of either rank, or either coverage at 0.9 by its distance from 0.9 in
+standard errors over images, has p < 0.001.
 """
 
 from __future__ import annotations

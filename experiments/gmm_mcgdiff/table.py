@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
+from run import ROWS
 
 KEYS = ["d", "d_y", "n_times", "controller"]
 TITLES = {"sliced_wasserstein": "Sliced 1-Wasserstein distance", "mode_weight_tv": "Total variation of mode weights"}
@@ -25,7 +26,8 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
             cell |= {name: values.mean(), f"{name}_ci": 1.96 * values.std() / len(values) ** 0.5}
         means = {name: group[name].mean() for name in ("alive", "nfe", "vjp", "seconds")}
         found.append(cell | {"lost": int(group["sliced_wasserstein"].isna().sum())} | means)
-    return pd.DataFrame(found)
+    order = {name: place for place, name in enumerate(ROWS)}
+    return pd.DataFrame(found).sort_values(KEYS, key=lambda column: column.map(lambda value: order.get(value, value)))
 
 
 def markdown(cells: pd.DataFrame, metric: str, n_times: int) -> str:

@@ -1,7 +1,7 @@
 """The table and the figure of experiments/optimality_gap.
 
-    python experiments/optimality_gap/table.py [outputs/optimality_gap]    # after run.sh: expected.csv, README.md, gap.png
-    python experiments/optimality_gap/table.py --expected                  # README.md and gap.png from expected.csv
+python experiments/optimality_gap/table.py [outputs/optimality_gap]    # after run.sh: expected.csv, README.md, gap.png
+python experiments/optimality_gap/table.py --expected                  # README.md and gap.png from expected.csv
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
 HERE = Path(__file__).parent
+KNOBS = {"dps": ("zeta",), "shooting": ("horizon",)}  # settings that make a row of their own
 NEAR = 0.1  # nats: where Doob's own excess is smaller than this, differences are of the controllers
 
 
@@ -27,25 +28,29 @@ def read(folder: Path) -> pd.DataFrame:
     for file in sorted(folder.rglob("rows.csv")):
         record = OmegaConf.load(file.with_name("config.yaml"))
         name, steps = record.choices.controller, record.config.sampler.n_steps
-        if name == "dps":
-            name = f"dps, zeta {record.config.controller.zeta:g}"
-        cells[name, steps] = cell(pd.read_csv(file))
+        for knob in KNOBS.get(name, ()):
+            name = f"{name}, {knob} {record.config.controller[knob]:g}"
+        cells[name, steps] = pd.read_csv(file).set_index("item")
     if not cells:
         raise SystemExit(f"no rows below {folder}: run experiments/optimality_gap/run.sh first")
-    table = pd.DataFrame([{"controller": c, "steps": n} | values for (c, n), values in cells.items()])
-    last = table[table.steps == table.steps.max()].set_index("controller").excess
+    lines = [{"controller": c, "steps": n} | cell(rows, cells["doob", n]) for (c, n), rows in cells.items()]
+    table = pd.DataFrame(lines)
+    table = table.sort_values("steps")
+    last = table.groupby("controller").excess.last()
     return table.sort_values(["controller", "steps"], key=lambda v: v.map(last) if v.name == "controller" else v)
 
 
-def cell(rows: pd.DataFrame) -> dict[str, float]:
-    """Means over the paths with a finite price; the others are counted."""
+def cell(rows: pd.DataFrame, doob: pd.DataFrame) -> dict[str, float]:
+    """Means over the paths with a finite price; the others are counted. `over_doob` is paired: same y, x_T, noise."""
     finite = rows[np.isfinite(rows.excess)]
+    over_doob = (finite.excess - doob.excess).dropna()
     return {
         "n": len(rows),
         "lost": len(rows) - len(finite),
         "excess": finite.excess.mean(),
         "excess_se": finite.excess.sem(),
-        "excess_median": finite.excess.median(),
+        "over_doob": over_doob.mean(),
+        "over_doob_se": over_doob.sem(),
         "control_error": finite.control_error.mean(),
         "control_error_se": finite.control_error.sem(),
         "control_energy": finite.control_energy.mean(),
@@ -64,20 +69,26 @@ def markdown(table: pd.DataFrame) -> str:
     fine, steps = rankable(table), sorted(set(table.steps))
     head = [f"**{n} steps**" if n in fine else f"({n} steps)" for n in steps]
     lines = [
-        f"| controller | {' | '.join(head)} | nfe + vjp per step |",
-        "|---|" + "---:|" * (len(steps) + 1),
+        f"| controller | {' | '.join(head)} | minus `doob`, {steps[-1]} steps | nfe + vjp per step |",
+        "|---|" + "---:|" * (len(steps) + 2),
     ]
     for name in dict.fromkeys(table.controller):
         rows = table[table.controller == name].set_index("steps")
-        words = [word(rows.loc[n]) if n in rows.index else "–" for n in steps]
+        words = [number(rows.loc[n], "excess") if n in rows.index else "–" for n in steps]
+        paired = steps[-1] in rows.index and name != "doob"
+        words.append(number(rows.loc[steps[-1]], "over_doob") if paired else "–")
         spent = ((rows.nfe + rows.vjp) / rows.index).iloc[-1]
         lines.append(f"| `{name}` | {' | '.join(words)} | {spent:.0f} |")
     return "\n".join(lines)
 
 
-def word(row: pd.Series) -> str:
-    digits = 2 if abs(row.excess) < 10 else 1 if abs(row.excess) < 100 else 0
-    text = f"{row.excess:.{digits}f} ± {row.excess_se:.{digits}f}"
+def number(row: pd.Series, name: str) -> str:
+    value, error = row[name], row[f"{name}_se"]
+    if abs(value) >= 1e4:
+        text = f"{value:.2e}"
+    else:
+        digits = 2 if abs(value) < 10 else 1
+        text = f"{value:.{digits}f} ± {error:.{digits}f}"
     return text + (f" ({row.lost:.0f} lost)" if row.lost else "")
 
 
@@ -87,12 +98,12 @@ def draw(table: pd.DataFrame) -> None:
     for k, name in enumerate(names):
         rows = table[table.controller == name].sort_values("steps")
         for axis, x in zip(axes, (rows.steps, rows.nfe + rows.vjp)):
-            style = {"marker": "osD^vPX*"[k % 8], "ms": 5, "lw": 1, "color": f"C{k}", "label": name}
+            style = {"marker": "osD^vPX*hp"[k % 10], "ms": 5, "lw": 1, "color": f"C{k}", "label": name}
             axis.errorbar(x, rows.excess, yerr=2 * rows.excess_se, **style)
     doob = table[table.controller == "doob"].sort_values("steps")
-    for axis, x in zip(axes, (doob.steps, doob.nfe + doob.vjp)):
-        floor = doob.excess.abs() + 2 * doob.excess_se
-        axis.fill_between(x, floor, 1e-3, color="0.88", label="|excess of doob| + 2 s.e.: no ranking below")
+    floor = doob.excess.abs() + 2 * doob.excess_se
+    axes[0].fill_between(doob.steps, floor, 1e-3, color="0.88", label="|excess of doob| + 2 s.e.: no ranking below")
+    for axis in axes:
         axis.set(xscale="log", yscale="log", ylim=(0.03, None))
         axis.grid(alpha=0.3, which="major")
     axes[0].set(xlabel="steps", ylabel="excess over the optimal control, nats")
