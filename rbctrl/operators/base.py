@@ -23,7 +23,6 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from rbctrl.operators.solve import conjugate_gradient as conjugate_gradient
 from rbctrl.operators.solve import conjugate_residual
 from rbctrl.operators.svd import SVD
 from rbctrl.rng import ImageRNG

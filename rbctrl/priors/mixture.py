@@ -196,5 +196,7 @@ class GaussianMixture(Prior):
             shared = obs.operator.take(torch.zeros(1, dtype=torch.long)) is obs.operator
             rows = range(1 if shared else len(obs.y))
             matrices = [obs.operator.take(torch.full((len(basis),), k))(basis).flatten(1).T for k in rows]
-            self._matrix = (obs, torch.stack(matrices).double())
+            stack = torch.stack(matrices).double()
+            same = len(stack) > 1 and bool((stack == stack[:1]).all())  # as for all samples of one image
+            self._matrix = (obs, stack[:1] if same else stack)
         return self._matrix[1]

@@ -18,7 +18,7 @@ from torch import Tensor
 from rbctrl.controllers.base import Setup, needs_linear, needs_pixels
 from rbctrl.controllers.classical.base import Classical, needs_images, positive
 from rbctrl.observation import Observation
-from rbctrl.operators.base import conjugate_gradient
+from rbctrl.operators.solve import conjugate_residual
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Wiener(Classical):
         def normal(x: Tensor) -> Tensor:
             return operator.adjoint(operator(x)) + self.balance * _roughness(x)
 
-        return conjugate_gradient(normal, operator.adjoint(obs.y))
+        return conjugate_residual(normal, operator.adjoint(obs.y))
 
 
 def _roughness(x: Tensor) -> Tensor:
