@@ -16,9 +16,12 @@ run $both controller=ddnm,ddnm_plus,ddrm "${renoise[@]}" sampler.eta=0.85
 run $both controller=diffpir "${renoise[@]}" sampler.eta=1
 
 # Slower ones: fewer truths, steps or samples.
-run $both controller=daps data.n=120 n_samples=20 sampler=renoise sampler.grid.sigma_max=100 sampler.grid.sigma_min=0.106 \
-  sampler.n_steps=50 controller.langevin_steps=30 controller.tau=null controller.lr=0.01
-run $both controller=shooting data.n=120 n_samples=20 sampler.n_steps=25 cost=gaussian_nll controller.horizon=2
+for world in calibration_gmm2d calibration_patches; do
+  run experiment=$world controller=daps data.n=120 n_samples=20 sampler=renoise sampler.grid.sigma_max=100 \
+    sampler.grid.sigma_min=0.106 sampler.n_steps=50 controller.langevin_steps=30 controller.tau=null controller.lr=0.01
+  run experiment=$world controller=shooting data.n=120 n_samples=20 sampler.n_steps=25 cost=gaussian_nll \
+    controller.horizon=2
+done
 
 # Point estimates: red_diff 20 times, for its noise moves it a little; the classical ones once. Those that refuse stay out.
 run $both controller=red_diff n_samples=20 cost=gaussian_nll cost.sigma_y=1

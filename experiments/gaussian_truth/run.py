@@ -52,7 +52,7 @@ METHODS = {
     "none": Method(),
     "exact_posterior": Method(),
     "doob": Method(grid=("controller.exact_variance=true",)),
-    "moment_matching": Method(grid=vary("max_steps", 2, 4, 8) + vary("max_steps", 32, also="controller.tol=1e-6")),
+    "moment_matching": Method(grid=vary("max_steps", 1, 2, 4) + vary("max_steps", 32, also="controller.tol=1e-6")),
     "guidance": Method(grid=vary("scale", 0.8, 1.25, 1.5, 2, 2.5)),
     "dps": Method(grid=vary("zeta", 0.03, 0.05, 0.1, 0.2, 0.6, 1, 2)),
     "proximal": Method(grid=vary("weight", 0.5, 2, 4, 8) + vary("weight", 8, 16, 32, 64, also=FROZEN)),

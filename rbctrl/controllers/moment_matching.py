@@ -30,13 +30,10 @@ class MomentMatching(Controller):
     The same Gaussian model is that of TMPD (Boys et al., Tweedie Moment Projected Diffusions, 2023,
     https://arxiv.org/abs/2310.06721), which replaces A Cov A^T by a diagonal where it is too large to solve with.
 
-    Exact for one Gaussian at small steps, if conjugate gradient converges. The default is that of the authors' code,
-    one iteration, w = c (y - A x0_hat) with the best number c, and it is not exact: experiments/gaussian_truth measures
-    how far off it is, and that 8 iterations are enough there. What is left is the noise of a DDPM step, which lacks
-    gain^2 Cov[x_0 | x_t, y]: the samples have a share of about 1 - h / 2 of the posterior's covariance, where h is the
-    step in log-SNR (`Doob.exact_variance` is the remedy where Cov is known).
-
-    A step costs one evaluation and at most max_steps + 1 VJPs. The energy is exact where every step has noise.
+    Exact for one Gaussian at small steps, if conjugate gradient is run to convergence. One iteration, the default of
+    the authors' code, takes A Cov A^T for a multiple of the identity, and leaves a bias and too little variance
+    (experiments/gaussian_truth); the default here is 8. A step costs one evaluation and at most max_steps + 1 VJPs.
+    The energy is exact where every step has noise.
 
     Note:
         Pullbacks give J^T, which is J for an exact prior only. A network's J is not quite symmetric, and a direction in
@@ -47,7 +44,7 @@ class MomentMatching(Controller):
         tol: residual of w, relative to y - A x0_hat, at which a row stops.
     """
 
-    max_steps: int = 1
+    max_steps: int = 8
     tol: float = 1e-3
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -155,13 +156,13 @@ class CalibrationTest:
     distance_p: float
 
 
-def calibration_test(ranks: Sequence[float] | Tensor, bins: int = 20) -> CalibrationTest:
+def calibration_test(ranks: Sequence[float] | np.ndarray | Tensor, bins: int = 20) -> CalibrationTest:
     """Tests the ranks of many images, one `RankStatistic` each.
 
     The images are taken to be independent draws. One truth measured several times is one draw, not several.
 
     Args:
-        ranks: [N], in [0, 1] or NaN.
+        ranks: [N], in [0, 1] or NaN; on the host.
         bins: of the histogram.
 
     Raises:
@@ -169,14 +170,14 @@ def calibration_test(ranks: Sequence[float] | Tensor, bins: int = 20) -> Calibra
     """
     from scipy.stats import chisquare, kstest
 
-    given = torch.as_tensor(ranks, dtype=torch.float64).flatten()
-    found = given[~given.isnan()]
+    given = np.asarray(ranks, dtype=float).ravel()
+    found = given[~np.isnan(given)]
     if ((found < 0) | (found > 1)).any():
-        raise ValueError(f"ranks lie in [0, 1], got {float(found.min()):g} to {float(found.max()):g}")
+        raise ValueError(f"ranks lie in [0, 1], got {found.min():g} to {found.max():g}")
     if len(found) < 5 * bins or bins < 2:
         raise ValueError(f"{len(found)} ranks in {bins} bins: the test needs 2 bins or more and 5 ranks for each")
-    histogram = torch.histc(found, bins, 0.0, 1.0).numpy()
-    distance = kstest(found.numpy(), "uniform")
+    histogram, _ = np.histogram(found, bins, (0.0, 1.0))
+    distance = kstest(found, "uniform")
     return CalibrationTest(
         n=len(found),
         lost=len(given) - len(found),

@@ -86,7 +86,7 @@ def test_update_is_the_published_one_on_a_mixture():
     assert (x0 - given_y).abs().max() > 1e-3
 
 
-def test_default_is_one_iteration_of_conjugate_gradient_which_has_not_converged():
+def test_one_iteration_of_conjugate_gradient_as_the_authors_take_has_not_converged():
     """From w = 0 the first iterate is (r.r / r.G r) r."""
     prior, i = gaussian(), 20
     run = run_of(prior, 1)
@@ -95,7 +95,7 @@ def test_default_is_one_iteration_of_conjugate_gradient_which_has_not_converged(
     r = y - a @ x0_hat
     gram = a @ cov @ a.T + SIGMA_Y**2 * EYE(M)
     x0 = x0_hat + cov @ a.T @ (r @ r / (r @ gram @ r) * r)
-    torch.testing.assert_close(MomentMatching()(run, x_t, i, {})[0].est.x0_hat[0], x0, rtol=0, atol=1e-10)
+    torch.testing.assert_close(MomentMatching(1)(run, x_t, i, {})[0].est.x0_hat[0], x0, rtol=0, atol=1e-10)
     assert (CONVERGED(run, x_t, i, {})[0].est.x0_hat[0] - x0).abs().max() > 1e-2
 
 
