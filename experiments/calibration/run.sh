@@ -9,7 +9,8 @@ run() { nice -n 10 rbctrl -m --config-dir experiments/calibration/conf keep=mean
 both=experiment=calibration_gmm2d,calibration_patches
 renoise=(sampler=renoise sampler/grid=log_snr sampler.start=marginal sampler.n_steps=100)
 
-run $both controller=exact_posterior,doob,none,dps,window,guidance,moment_matching,moment_matching_dense,proximal
+run $both controller=exact_posterior,doob,none,dps,window,guidance,moment_matching_dense,proximal
+run $both controller=moment_matching controller.max_steps=1   # one step of conjugate gradient, as its authors take
 run $both controller=rb_modulation,rb_modulation_prox,rb_modulation_exact,tds,particles
 run $both controller=mcgdiff controller.particles=16
 run $both controller=ddnm,ddnm_plus,ddrm "${renoise[@]}" sampler.eta=0.85
