@@ -337,7 +337,7 @@ def test_check_accepts_a_good_operator_and_refuses_a_wrong_transpose(tmp_path, c
         (["noise=gaussian"], "nothing to check"),
         (["operator=no_lab.Fog"], "cannot import no_lab.Fog"),
         (["operator=sr4", "--size=3"], "rbctrl check takes --shape=C,H,W"),
-        (["operator=sr4"], "(--shape=C,H,W resizes the test images)"),
+        (["operator=matrix"], "(--shape=C,H,W resizes the test images)"),
     ],
 )
 def test_check_says_what_it_cannot_do(capsys, words, sentence):
