@@ -67,7 +67,8 @@ class MCGDiff(Controller):
     def start(self, run: Run) -> tuple[Tensor, State]:
         check_clouds(run, self.particles)
         x_t = run.process.init(run.rng)
-        return x_t, {"left": x_t.new_zeros(len(x_t), dtype=torch.float64)}
+        zero = x_t.new_zeros(len(x_t), dtype=torch.float64)
+        return x_t, {"left": zero, "i": zero}
 
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
         process, obs = run.process, run.obs
@@ -86,16 +87,18 @@ class MCGDiff(Controller):
         last = here.flatten(1).any(1) & ~filtering
         left = torch.where(last, current, state["left"])
         weight = torch.where(filtering, _total(predicted) - current, 0.0)
+        weight = torch.where(state["i"] == i, weight, -torch.inf)  # a row that died stopped counting
         rows = resample(run, weight, self.particles, f"mcgdiff/resample/{i}", filtering)
         gain = (c_z**2 / reach).where(ahead, 0.0).to(mean)
         pinned_mean = svd.from_v(mean + gain * (process.alpha[i + 1] * ybar - mean))
         step = Step(est, pinned_mean, Rotated(c_z * (1 - gain).sqrt(), svd.from_v), free).take(rows)
         if process.sigma[i + 1] == 0:
             step = replace(step, est=Estimate(step.mean, step.est.eps_hat))
-        return step, {"left": left[rows]}
+        return step, {"left": left[rows], "i": torch.full_like(left, i + 1)}
 
     def finish(self, run: Run, x: Tensor, state: State) -> tuple[Tensor | None, dict[str, Tensor]]:
         weight = -run.obs.nll(x / run.process.alpha[-1]).double() - state["left"]
+        weight = torch.where(state["i"] == run.process.n_steps, weight, -torch.inf)
         rows = resample(run, weight, self.particles, "mcgdiff/resample/end")
         return rows, {"ess": effective_number(weight, self.particles)}
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rbctrl.controllers.base import Controller, Run, Setup, State
 from rbctrl.controllers.resampling import LOG_PSI, check_clouds, effective_number, resample
+from rbctrl.controllers.window import Window
 from rbctrl.priors.base import Estimate
 from rbctrl.process import Rotated, Step
 
@@ -65,6 +66,9 @@ class Particles(Controller):
             return "particles need a step with noise, or no two paths differ: set sampler.eta above 0"
         if setup.noise.sigma_y == 0:
             return "particles weigh paths by p(y | x), a point mass without measurement noise: use noise=gaussian"
+        if type(self.controller).start not in (Controller.start, Window.start):
+            name = type(self.controller).__name__
+            return f"particles weigh steps and not starts, and {name} has a start of its own: use dps, guidance, ..."
         return self.controller.check(setup)
 
     def start(self, run: Run) -> tuple[Tensor, State]:
@@ -79,6 +83,8 @@ class Particles(Controller):
         step, inner = self.controller(run, x_t, i, _outside(state))
         if step.free is None:
             raise ValueError("particles need a controller that steps from a free step: its weights are against that")
+        if not isinstance(step.std, Tensor | Rotated) and step.std == 0 and run.process.noise(i) > 0:
+            raise ValueError("particles need a controller that keeps the noise of the step: its weights divide by it")
         if isinstance(step.std, Rotated):
             raise ValueError(
                 "particles need a controller whose noise is per pixel: ddrm and ddnm_plus draw it elsewhere"
@@ -91,6 +97,7 @@ class Particles(Controller):
             weight = weight + _log_ratio(run, x_t, i - 1, state)
         weight = torch.where(state["i"] == i, weight, -torch.inf)  # a row that died stopped counting
         low = effective_number(weight, self.particles) < self.threshold * self.particles
+        low = low & (run.process.noise(i) > 0)  # copies would stay copies
         low = low & (LOG_PSI in inner)  # without a psi the weights on the way know nothing of y
         rows = resample(run, weight, self.particles, f"particles/{i}", low)
         step, inner = step.take(rows), {name: value[rows] for name, value in inner.items()}

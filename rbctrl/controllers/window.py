@@ -28,6 +28,8 @@ class Window(Controller):
     def __post_init__(self) -> None:
         if not 0 <= self.begin < self.end <= 1:
             raise ValueError(f"a window needs 0 <= begin < end <= 1, got {self.begin} and {self.end}")
+        if self.controller.population > 1:
+            raise ValueError("a window of a population is not defined: put the window inside, particles of a window")
 
     @property
     def uses_cost(self) -> bool:  # type: ignore[override]

@@ -87,6 +87,8 @@ class PathScores:
 
     def _add(self, run: Run, i: int, x_t: Tensor, step: Step) -> None:
         for name, metric in self.metrics.items():
+            if step.rows is not None and isinstance(self._totals[name], Tensor):
+                self._totals[name] = self._totals[name][step.rows]
             added = metric.step(run, i, x_t, step)
             if added is not None:
                 self._totals[name] = self._totals[name] + added
@@ -110,7 +112,7 @@ class Draws:
     prior: Prior
     rng: ImageRNG
 
-    def posterior(self, n: int, key: str = "exact") -> Tensor:
+    def posterior(self, n: int, key: str = "metric/exact") -> Tensor:
         """n exact samples of p(x_0 | y), [n, *shape], for priors that know it (`ExactPrior`)."""
         item = self.rng.rows[0][0]
         rng = replace(self.rng, rows=tuple((item, k) for k in range(n)))

@@ -41,7 +41,7 @@ def price(run: Run, result: Result) -> Tensor:
 class Price(PathMetric):
     """J(u) = control energy - log p(y | x_end), plus the running cost of the path where there is one, in nats.
 
-    NaN without measurement noise or without a free step; inf where a controlled step has no noise.
+    NaN without measurement noise, without a free step and for populations; inf where a controlled step has no noise.
     """
 
     def step(self, run: Run, i: int, x_t: Tensor, step: Step) -> Tensor | None:
@@ -50,8 +50,8 @@ class Price(PathMetric):
 
     def __call__(self, run: Run, controller: Controller, result: Result, total: Tensor | float) -> Tensor:
         """[B]."""
-        if run.objective.running is not None and controller.population > 1:
-            return torch.full_like(result.control_energy, torch.nan)  # paths were resampled under the sum
+        if controller.population > 1:
+            return torch.full_like(result.control_energy, torch.nan)  # the energy of survivors is no KL
         return price(run, result) + total
 
 
@@ -66,7 +66,8 @@ class Excess(PathMetric):
     def __call__(self, run: Run, controller: Controller, result: Result, total: Tensor | float) -> Tensor:
         """[B]."""
         paid = price(run, result)
-        if not isinstance(run.process.prior, ExactPrior) or run.objective.running is not None:
+        known = isinstance(run.process.prior, ExactPrior) and controller.population == 1
+        if not known or run.objective.running is not None:
             return torch.full_like(paid, torch.nan)
         return paid + run.process.prior.log_likelihood(result.x_start, run.process.times[0], run.obs).to(paid)
 
@@ -84,7 +85,7 @@ class Surprise(PathMetric):
 
 @dataclass(frozen=True)
 class ControlError(PathMetric):
-    """sum_i |mean_u - mean_u*|^2 / (2 c_z^2), in nats: the KL between the controlled chain and Doob's.
+    """The KL between the controlled chain and Doob's, in nats: sum_i |mean_u - mean_u*|^2 / (2 c_z^2) at equal noise.
 
     Args:
         along: "own": on the controller's paths, the reverse KL from what it did to what is optimal; "posterior": on
@@ -119,8 +120,10 @@ class ControlError(PathMetric):
 
 def _gap(run: Run, i: int, x_t: Tensor, step: Step) -> Tensor:
     process = run.process
+    if step.free is None:
+        return torch.full((len(x_t),), torch.nan, dtype=x_t.dtype, device=x_t.device)
     optimal = process.mean(process.prior.predict_given(x_t, process.times[i], run.obs), i)
-    return process.kl(Step(step.est, step.mean, process.noise(i), optimal), i)
+    return process.kl(Step(step.est, step.mean, step.std, optimal), i)
 
 
 @torch.no_grad()
