@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Excess over the optimal control on the three modes in the plane, at 25 to 400 steps: about 3 minutes on one idle core.
+# Excess over the optimal control on the three modes in the plane, at 25 to 400 steps: about 2 minutes on one core.
 #   experiments/optimality_gap/run.sh         then    python experiments/optimality_gap/table.py
 # 2000 truths from the prior with one measurement and one path each (1000 for shooting). Settings are the defaults of the
 # options but for the words below; none was tuned here.
