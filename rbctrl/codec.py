@@ -18,6 +18,13 @@ class Codec(nn.Module, ABC):
     def decode(self, x0: Tensor) -> Tensor:
         """Differentiable: this is the image that costs see."""
 
+    def load(self) -> None:
+        """Reads the weights, once; `Prior.load` calls it."""
+
+    def fingerprint(self) -> str:
+        """Identifies the weights, for the key of a result; empty where the configuration says it all."""
+        return ""
+
     def render(self, x0: Tensor) -> Tensor:
         """The final image; may be slower and better than `decode`."""
         return self.decode(x0)

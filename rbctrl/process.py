@@ -113,11 +113,21 @@ class ReverseProcess:
 
     def estimate_at(self, x_t: Tensor, t: Tensor) -> Estimate:
         """The prior's estimate at any time t, a scalar fp64 tensor on the host; counted."""
+        return self.prior.predict(self._counted(x_t), t)
+
+    def estimate_prompted(self, x_t: Tensor, i: int, prompt: Tensor) -> Estimate:
+        """The estimate of a `TextPrior` before step i, under an embedded prompt [B, L, D] of each row; counted."""
+        if not x_t.requires_grad and prompt.requires_grad:
+            prompt = prompt.view_as(prompt)
+            prompt.register_hook(self._count_vjp)
+        return self.prior.predict_prompted(self._counted(x_t), self.times[i], prompt)
+
+    def _counted(self, x_t: Tensor) -> Tensor:
         self.evaluations.nfe += 1
         if x_t.requires_grad:
             x_t = x_t.view_as(x_t)
             x_t.register_hook(self._count_vjp)
-        return self.prior.predict(x_t, t)
+        return x_t
 
     def _count_vjp(self, _: Tensor) -> None:
         self.evaluations.vjp += 1

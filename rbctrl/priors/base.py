@@ -45,6 +45,7 @@ class Prior(nn.Module, ABC):
 
     def load(self) -> None:
         """Reads the weights, once, after everything that can be checked without them has been checked."""
+        self.codec.load()
 
     def state_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of one x_t for an image shape [C, H, W].
@@ -86,6 +87,17 @@ class ExactPrior(Protocol):
 
     def sample_marginal(self, t: Tensor, rng: ImageRNG, shape: tuple[int, ...]) -> Tensor:
         """x_t ~ p_t, [B, *shape]."""
+
+
+@runtime_checkable
+class TextPrior(Protocol):
+    """What a prior that listens to a prompt offers to controllers that tune it; prompts are embeddings [B, L, D]."""
+
+    def prompt_embedding(self) -> Tensor:
+        """[L, D], the embedding that `predict` uses; needs `load`."""
+
+    def predict_prompted(self, x_t: Tensor, t: Tensor, prompt: Tensor) -> Estimate:
+        """As `predict`, under a prompt [B, L, D] of each row; differentiable in it. No guidance."""
 
 
 def needs_linear_gaussian(operator: Operator, noise: Noise) -> str | None:

@@ -91,6 +91,7 @@ class NetworkPrior(Prior):
         self._freeze()
 
     def load(self) -> None:
+        super().load()
         if self.network is None:
             self.network = self._build()
             self._freeze()
@@ -100,7 +101,9 @@ class NetworkPrior(Prior):
             self.network.eval().requires_grad_(False).to(memory_format=self.memory_format)
 
     def fingerprint(self) -> str:
-        return self._fingerprint if isinstance(self._fingerprint, str) else self._fingerprint()
+        own = self._fingerprint if isinstance(self._fingerprint, str) else self._fingerprint()
+        codec = self.codec.fingerprint()
+        return f"{own}+{codec}" if codec else own
 
     def state_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
         shape = super().state_shape(image_shape)
