@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from rbctrl.codec import Codec, Identity
+from rbctrl.codecs import Codec, Identity
 from rbctrl.noise import Noise
 from rbctrl.operators.base import Operator
 from rbctrl.rng import ImageRNG

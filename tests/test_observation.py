@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rbctrl.codec import Codec
+from rbctrl.codecs import Codec
 from rbctrl.costs import ResidualNorm
 from rbctrl.noise import GaussianNoise, NoNoise, PoissonNoise
 from rbctrl.observation import Objective, given, observe

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from rbctrl.codec import Identity
+from rbctrl.codecs import Identity
 from rbctrl.costs import Cost
 from rbctrl.noise import Noise
 from rbctrl.observation import Objective, Observation

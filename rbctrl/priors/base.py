@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from rbctrl.codec import Codec, Identity
+from rbctrl.codecs import Codec, Identity
 from rbctrl.noise import GaussianNoise, Noise
 from rbctrl.observation import Observation
 from rbctrl.operators.base import LinearOperator, Operator

@@ -21,7 +21,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from rbctrl.codec import Codec
+from rbctrl.codecs import Codec
 from rbctrl.priors.base import Estimate, Prior
 from rbctrl.schedules import DiscreteVP, NoiseSchedule
 

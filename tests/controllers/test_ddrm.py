@@ -5,7 +5,7 @@ import torch
 from controllers.spectra import ETA, OPERATORS, dense_svd, keeps_the_law, published_run, rotated_noise, setup_with
 from worlds import exact_process, image_run, plane, plane_run, setup, tiny_prior
 
-from rbctrl.codec import Codec
+from rbctrl.codecs import Codec
 from rbctrl.controllers import DDRM, Proximal
 from rbctrl.grids import LogSNR, Uniform
 from rbctrl.operators import Downsample, HalfMask, Identity, MotionBlur

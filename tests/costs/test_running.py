@@ -5,7 +5,7 @@ import torch
 from torch.autograd import gradcheck
 from worlds import ONE_GAUSSIAN, exact_process, plane, plane_run
 
-from rbctrl.codec import Codec
+from rbctrl.codecs import Codec
 from rbctrl.controllers.base import Run
 from rbctrl.costs import OutOfRange, ResidualNorm, RunningCost
 from rbctrl.grids import LogSNR

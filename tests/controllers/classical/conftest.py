@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rbctrl.codec import Codec
+from rbctrl.codecs import Codec
 from rbctrl.controllers.base import Run
 from rbctrl.costs import ResidualNorm
 from rbctrl.data.photos import TRAINING, photo_path

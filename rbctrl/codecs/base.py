@@ -1,4 +1,4 @@
-"""Codecs: between images and the space a prior lives in."""
+"""What a codec has to offer, and the one of pixel space."""
 
 from __future__ import annotations
 
