@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from rbctrl.report import report
+from rbctrl.report.runs import load_rows
 from rbctrl.results import ResultStore
 
 
@@ -235,3 +236,16 @@ def test_without_pictures_the_report_has_none(tmp_path):
     run(tmp_path / "0", [row(psnr=20.0)])
     path = report([tmp_path]).save(tmp_path / "out")
     assert "grid.png" not in path.read_text() and not path.with_name("grid.png").exists()
+
+
+def test_load_rows_has_the_row_its_settings_and_its_pictures(tmp_path):
+    pictures = [("a", 0, "image", torch.zeros(3, 4, 4)), ("a", 0, "truth", torch.zeros(3, 4, 4))]
+    rows = [row("a", psnr=20.0, nfe=5), row("b", psnr=math.nan, alive=False)]
+    run(tmp_path / "0", rows, overrides=["controller.zeta=0.5"], zeta=0.5, images=pictures)
+    frame = load_rows(tmp_path)
+    assert frame["item"].tolist() == ["a", "b"] and frame["sample"].tolist() == ["0", "0"]
+    assert frame["status"].tolist() == ["ok", "diverged"] and frame["error"].tolist() == ["", "became non-finite"]
+    assert frame["psnr"][0] == 20.0 and math.isnan(frame["psnr"][1])
+    assert set(frame["controller.zeta"]) == {0.5} and set(frame["controller"]) == {"dps"}
+    assert set(frame["overrides"]) == {"controller.zeta=0.5"}
+    assert frame["image"][0].endswith("image_0.png") and frame["image"][1] == "" and frame["sd"][0] == ""

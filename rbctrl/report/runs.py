@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from rbctrl.results import ROW_KEY
+from rbctrl.results import ROW_KEY, Kind, image_path
 
 _NOT_MEASURED = (*ROW_KEY, "alive")
 _NO_SETTINGS = ("logger", "metrics", "experiment", "sweep")  # choices that change no row, or only through values
@@ -52,6 +54,8 @@ class RunFolder:
         settings: choices and all values.
         rows: whole rows, in the order of the file.
         broken: number of lines that are no row.
+        cell: the key of settings and weights.
+        overrides: the words of the command line.
     """
 
     folder: Path
@@ -60,6 +64,35 @@ class RunFolder:
     settings: Mapping[str, object] = field(default_factory=dict)
     rows: tuple[Row, ...] = ()
     broken: int = 0
+    cell: str = ""
+    overrides: tuple[str, ...] = ()
+
+
+def load_rows(folders: Sequence[Path] | Path) -> pd.DataFrame:
+    """Every row below some folders (runs, sweeps, studies), each once: what tables, pages and notebooks are made of.
+
+    Columns, in this order:
+
+    * `item`, `sample` ("0", "1", ... or "mean"), `seed`;
+    * `status`: "ok", "diverged" (became non-finite), or "failed" (never computed); `alive` is status == "ok"; `error`
+      is the reason of the others, else "";
+    * the metrics and the measured columns, NaN where they are undefined;
+    * `cell`, the key of the settings and the weights, without the seed;
+    * the settings: the option of each Hydra group under its name (operator: "sr4"), every value of the config under its
+      dotted name (noise.sigma_y: 0.05), and `overrides`, the words of the command line;
+    * `folder` of the cell, and the paths `image`, `truth`, `measurement`, `mean`, `sd` of its pictures, "" where there
+      is none; `image` of a "mean" row is the mean.
+
+    Raises:
+        FileNotFoundError: a folder does not exist.
+        ValueError: there are no results below them.
+    """
+    runs = find_runs([folders] if isinstance(folders, str | Path) else folders)
+    lines: dict[tuple[object, ...], dict[str, object]] = {}
+    for run in runs:  # oldest first: of rows that were computed twice the newest counts
+        for row in run.rows:
+            lines[run.cell, row.item, row.sample, row.seed] = _line(run, row)
+    return pd.DataFrame(list(lines.values()))
 
 
 def find_runs(folders: Sequence[Path]) -> list[RunFolder]:
@@ -96,8 +129,27 @@ def read_run(folder: Path) -> RunFolder | None:
     settings: dict[str, object] = {**choices, **dict(_flat(record["config"]))}
     if record.get("weights"):
         settings["weights"] = str(record["weights"])
-    typed = tuple(str(word).lstrip("+~").partition("=")[0] for word in record.get("overrides") or ())
-    return RunFolder(folder, choices, typed, settings, rows, broken)
+    words = tuple(str(word) for word in record.get("overrides") or ())
+    typed = tuple(word.lstrip("+~").partition("=")[0] for word in words)
+    return RunFolder(folder, choices, typed, settings, rows, broken, str(record.get("cell") or folder.name), words)
+
+
+def _line(run: RunFolder, row: Row) -> dict[str, object]:
+    seed = int(row.seed) if row.seed.lstrip("-").isdigit() else row.seed
+    status = {"status": "ok" if row.alive else "diverged", "alive": row.alive, "error": ""}
+    of_row = {"item": row.item, "sample": row.sample, "seed": seed} | status
+    if not row.alive:
+        of_row["error"] = "became non-finite"
+    of_row |= {name: math.nan if value is None else value for name, value in row.values.items()} | {"cell": run.cell}
+    settings = {name: value for name, value in run.settings.items() if name not in of_row}
+    settings["overrides"] = " ".join(run.overrides)
+    return of_row | settings | {"folder": str(run.folder)} | _pictures(run, row)
+
+
+def _pictures(run: RunFolder, row: Row) -> dict[str, str]:
+    kinds: tuple[Kind, ...] = ("image", "truth", "measurement", "mean", "sd")
+    paths = {kind: image_path(run.folder, row.item, row.sample, kind) for kind in kinds}
+    return {kind: str(path) if path.is_file() else "" for kind, path in paths.items()}
 
 
 def _places(folder: Path) -> list[Path]:
