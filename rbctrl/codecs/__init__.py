@@ -2,5 +2,6 @@
 
 from rbctrl.codecs.autoencoder import Autoencoder, Previewed
 from rbctrl.codecs.base import Codec, Identity
+from rbctrl.codecs.block_pca import BlockPCA
 
-__all__ = ["Autoencoder", "Codec", "Identity", "Previewed"]
+__all__ = ["Autoencoder", "BlockPCA", "Codec", "Identity", "Previewed"]

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 
 class Codec(nn.Module, ABC):
-    """Images [B, C, H, W] in [-1, 1] to and from the states [B, ...] of a prior."""
+    """Images [B, C, H, W] in [-1, 1] to and from the states [B, ...] of a prior.
+
+    Attributes:
+        affine: whether `decode` is an affine map; then Gaussian latents have Gaussian images.
+    """
+
+    affine: ClassVar[bool] = False
 
     @abstractmethod
     def encode(self, image: Tensor) -> Tensor:
@@ -36,6 +43,8 @@ class Codec(nn.Module, ABC):
 
 class Identity(Codec):
     """The prior lives in pixel space."""
+
+    affine: ClassVar[bool] = True
 
     def encode(self, image: Tensor) -> Tensor:
         return image

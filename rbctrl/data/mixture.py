@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rbctrl.data.base import Data, Item
+from rbctrl.priors.affine import AffineLatent
 from rbctrl.priors.mixture import GaussianMixture
 from rbctrl.rng import ImageRNG
 
 
 class MixtureSamples(Data):
-    """x_0 ~ the mixture; item k depends on its name and the seed alone.
+    """Images of x_0 ~ the mixture; item k depends on its name and the seed alone.
 
     Args:
-        prior: the mixture.
+        prior: the mixture, in pixels or in latents.
         n: number of items.
         seed: of the draws.
     """
 
-    def __init__(self, prior: GaussianMixture, n: int, seed: int = 0) -> None:
+    def __init__(self, prior: GaussianMixture | AffineLatent, n: int, seed: int = 0) -> None:
         super().__init__()
         if n < 1:
             raise ValueError(f"data.n is at least 1, got {n}")
@@ -30,4 +31,5 @@ class MixtureSamples(Data):
     def items(self) -> Iterator[Item]:
         for k in range(self.n):
             name = f"draw/{k:04d}"
-            yield Item(name, self.prior.sample(ImageRNG(self.seed, ((name, 0),)), "data/x0")[0])
+            x_0 = self.prior.sample(ImageRNG(self.seed, ((name, 0),)), "data/x0")
+            yield Item(name, self.prior.codec.decode(x_0)[0])

@@ -112,11 +112,17 @@ class Draws:
     prior: Prior
     rng: ImageRNG
 
+    @property
+    def states(self) -> Tensor:
+        """The samples as the prior sees them, [n, *state shape]: latents, where it is a latent prior."""
+        return self.prior.codec.encode(self.samples)
+
     def posterior(self, n: int, key: str = "metric/exact") -> Tensor:
-        """n exact samples of p(x_0 | y), [n, *shape], for priors that know it (`ExactPrior`)."""
+        """n exact samples, as images [n, *shape], for priors that know p(x_0 | y) (`ExactPrior`)."""
         item = self.rng.rows[0][0]
         rng = replace(self.rng, rows=tuple((item, k) for k in range(n)))
-        return self.prior.sample_given(self.obs.take(torch.zeros(n, dtype=torch.long)), rng, key)
+        x_0 = self.prior.sample_given(self.obs.take(torch.zeros(n, dtype=torch.long)), rng, key)
+        return self.prior.codec.render(x_0)
 
 
 class SampleMetric(ABC):

@@ -7,6 +7,8 @@ With mean m*, variance v* and covariance C* of p(x_0 | y), and m, v, C of n samp
     CovarianceError   |C - C*|_F / |C*|_F                           0 is right; exact samples of one Gaussian give about
                                                                     sqrt((1 + tr(C*)^2 / |C*|_F^2) / n)
 
+Of a latent prior it is the latent that is compared, with "pixel" meaning one of its coordinates.
+
 All are NaN for a prior that does not know its posterior, and second moments for fewer than two samples.
 """
 
@@ -19,6 +21,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from rbctrl.codecs import Identity
 from rbctrl.metrics.base import Draws, SampleMetric
 from rbctrl.operators.base import LinearOperator
 from rbctrl.priors.base import ExactPrior
@@ -37,7 +40,7 @@ class MeanError(SampleMetric):
             return math.nan
         mean, variance = _moments(draws)
         known = variance > 0
-        return float(((draws.samples.double().mean(0) - mean)[known].square() / variance[known]).mean().sqrt())
+        return float(((draws.states.double().mean(0) - mean)[known].square() / variance[known]).mean().sqrt())
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class VarianceRatio(SampleMetric):
 
     Args:
         where: "all"; "observed", the pixels that A reads; "unobserved", those that it does not. NaN where there is no
-            such pixel, and for parts under an operator that is not linear.
+            such pixel, and for parts under an operator that is not linear or of a latent prior.
 
     Raises:
         ValueError: an unknown part.
@@ -64,14 +67,14 @@ class VarianceRatio(SampleMetric):
         if not isinstance(draws.prior, ExactPrior) or len(draws.samples) < 2 or pixels is None or not pixels.any():
             return math.nan
         _, variance = _moments(draws)
-        return float(draws.samples.double().var(0)[pixels].mean() / variance[pixels].mean())
+        return float(draws.states.double().var(0)[pixels].mean() / variance[pixels].mean())
 
     def _pixels(self, draws: Draws) -> Tensor | None:
-        everywhere = torch.ones(draws.samples.shape[1:], dtype=torch.bool, device=draws.samples.device)
         if self.where == "all":
-            return everywhere
-        if not isinstance(draws.obs.operator, LinearOperator):
+            return torch.ones(draws.states.shape[1:], dtype=torch.bool, device=draws.samples.device)
+        if not isinstance(draws.obs.operator, LinearOperator) or not isinstance(draws.prior.codec, Identity):
             return None
+        everywhere = torch.ones(draws.samples.shape[1:], dtype=torch.bool, device=draws.samples.device)
         read = everywhere & read_pixels(draws)
         return read if self.where == "observed" else ~read
 

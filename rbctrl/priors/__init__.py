@@ -1,5 +1,6 @@
 """Diffusion priors: x_t and t to E[x_0 | x_t]."""
 
+from rbctrl.priors.affine import AffineLatent
 from rbctrl.priors.base import Estimate, ExactPrior, Prior
 from rbctrl.priors.empirical import Empirical
 from rbctrl.priors.isotropic import IsotropicMixture
@@ -8,6 +9,7 @@ from rbctrl.priors.network import NetworkPrior
 from rbctrl.priors.photographs import photo
 
 __all__ = [
+    "AffineLatent",
     "Empirical",
     "Estimate",
     "ExactPrior",
