@@ -91,6 +91,7 @@ class ReverseProcess:
         if start == "marginal" and not isinstance(prior, ExactPrior):
             raise ValueError("start=marginal needs an exact prior (gmm2d, empirical, ...): use start=normal")
         self.prior, self.times, self.shape, self.start = prior, check_times(times), tuple(shape), start
+        self.integrator = integrator
         self.n_steps = len(times) - 1
         self.evaluations = Evaluations()
         alpha, sigma = prior.schedule.levels(times)
@@ -141,6 +142,16 @@ class ReverseProcess:
     def noise(self, i: int) -> float:
         """c_z, the standard deviation of the free step i."""
         return self.coefficients[i][2]
+
+    def learned_noise(self, est: Estimate, i: int) -> float | Tensor:
+        """Standard deviation of a DDPM step whose variance was learned, per pixel; 0 where it lands on sigma = 0.
+
+        With beta = sigma_t^2 - (alpha_t sigma_s / alpha_s)^2 and beta_tilde = c_z^2 = beta sigma_s^2 / sigma_t^2, the
+        published log var = f log beta + (1 - f) log beta_tilde is std = c_z (sigma_t / sigma_s)^f.
+        """
+        if self.sigma[i + 1] == 0:
+            return 0.0
+        return self.noise(i) * (self.sigma[i] / self.sigma[i + 1]) ** est.variance_fraction
 
     def gain(self, i: int, eps: Literal["frozen", "recomputed"] = "recomputed") -> float:
         """d x_s / d x0_hat while eps_hat stays ("frozen"), or while x_t stays and eps_hat follows ("recomputed")."""

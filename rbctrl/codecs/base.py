@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from rbctrl.checkpoints import RequiredFile
+
 
 class Codec(nn.Module, ABC):
     """Images [B, C, H, W] in [-1, 1] to and from the states [B, ...] of a prior.
@@ -31,6 +33,10 @@ class Codec(nn.Module, ABC):
     def fingerprint(self) -> str:
         """Identifies the weights, for the key of a result; empty where the configuration says it all."""
         return ""
+
+    def files(self) -> tuple[RequiredFile, ...]:
+        """What `load` reads and does not come with the package."""
+        return ()
 
     def render(self, x0: Tensor) -> Tensor:
         """The final image; may be slower and better than `decode`."""

@@ -144,7 +144,8 @@ def linearize(process: ReverseProcess, x_t: Tensor, i: int) -> tuple[Estimate, C
     def pull(v: Tensor, keep: bool = False) -> Tensor:
         return torch.autograd.grad(est.x0_hat, x, v, retain_graph=keep)[0]
 
-    return Estimate(est.x0_hat.detach(), est.eps_hat.detach()), pull
+    fraction = None if est.variance_fraction is None else est.variance_fraction.detach()
+    return Estimate(est.x0_hat.detach(), est.eps_hat.detach(), fraction), pull
 
 
 def gradient(value: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Run, State, gradient, linearize
+from rbctrl.controllers.base import Controller, Run, Setup, State, gradient, linearize
+from rbctrl.integrators import DDIM
 from rbctrl.process import Step
 
 
@@ -20,26 +21,44 @@ class DPS(Controller):
 
     The paper writes zeta_t grad |r|^2 with zeta_t = zeta / |r| (appendix D.1), which is twice the step of the released
     code. The norm is per image; the released code takes it over the whole batch, so that images influence each other.
-    It also clips x0_hat to [-1, 1] (`prior.clip`) and uses the learned variance of its network, which is not done here.
+    It also clips x0_hat to [-1, 1] (`prior.clip`) and adds noise of the variance that its network learned
+    (variance="learned"; priors adm_ffhq256 and adm_imagenet256 have one).
 
     The step size is that of the sampler it was tuned for (DDPM, 1000 steps): tune zeta with the number of steps. The
-    energy is exact where every step has noise.
+    energy is exact where every step has noise; with a learned variance it counts that variance as control, too, since
+    the free chain has the fixed one.
 
     Args:
         zeta: step size, in units of the image per unit gradient.
         rule: which of the two steps.
+        variance: of the noise of a step: that of the sampler, or between beta_tilde and beta as the network says.
     """
 
     uses_cost: ClassVar[bool] = True
 
     zeta: float = 0.3
     rule: Literal["released", "paper"] = "released"
+    variance: Literal["fixed", "learned"] = "fixed"
 
     def __post_init__(self) -> None:
         if self.rule not in ("released", "paper"):
             raise ValueError(f"rule is 'released' or 'paper', got {self.rule!r}")
+        if self.variance not in ("fixed", "learned"):
+            raise ValueError(f"variance is 'fixed' or 'learned', got {self.variance!r}")
+
+    def check(self, setup: Setup) -> str | None:
+        if self.variance == "fixed":
+            return None
+        if not getattr(setup.prior, "learned_variance", False):
+            return "variance=learned needs a network that learned one (adm_ffhq256, adm_imagenet256): use variance=fixed"
+        if setup.process.integrator != DDIM(1.0):
+            return "variance=learned is that of a DDPM step: use sampler=ddpm (DDIM with eta = 1), or variance=fixed"
+        return None
 
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
         step_size = self.zeta if self.rule == "released" else 2 * self.zeta
         est, pull = linearize(run.process, x_t, i)
-        return run.push(est, i, -step_size * pull(gradient(run.objective, est.x0_hat))), state
+        step = run.push(est, i, -step_size * pull(gradient(run.objective, est.x0_hat)))
+        if self.variance == "learned":
+            step = replace(step, std=run.process.learned_noise(est, i))
+        return step, state

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from rbctrl.checkpoints import RequiredFile
 from rbctrl.codecs import Codec, Identity
 from rbctrl.noise import GaussianNoise, Noise
 from rbctrl.observation import Observation
@@ -18,10 +19,18 @@ from rbctrl.schedules import NoiseSchedule
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """What a prior believes of x_t: x_t = alpha_t x0_hat + sigma_t eps_hat."""
+    """What a prior believes of x_t: x_t = alpha_t x0_hat + sigma_t eps_hat.
+
+    Attributes:
+        x0_hat: E[x_0 | x_t], [B, ...].
+        eps_hat: the noise that goes with it, like x0_hat.
+        variance_fraction: f of a network that learned its variance (Nichol and Dhariwal, ICML 2021, eq. 15): a DDPM
+            step has log var = f log beta + (1 - f) log beta_tilde; f is in [0, 1] up to the error of the network.
+    """
 
     x0_hat: Tensor
     eps_hat: Tensor
+    variance_fraction: Tensor | None = None
 
 
 class Prior(nn.Module, ABC):
@@ -58,6 +67,10 @@ class Prior(nn.Module, ABC):
     def fingerprint(self) -> str:
         """Identifies the weights, for the key of a result; empty where the configuration says it all."""
         return ""
+
+    def files(self) -> tuple[RequiredFile, ...]:
+        """What `load` reads and does not come with the package."""
+        return self.codec.files()
 
 
 @runtime_checkable

@@ -15,12 +15,14 @@ signal-to-noise ratio. Its output becomes x0_hat by (with x = a x_0 + s eps)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from rbctrl.checkpoints import RequiredFile
 from rbctrl.codecs import Codec
 from rbctrl.priors.base import Estimate, Prior
 from rbctrl.schedules import DiscreteVP, NoiseSchedule
@@ -45,10 +47,14 @@ class NetworkPrior(Prior):
         shape: of one state, where only one is possible; None for any.
         channels: of one state [C, H, W], where only one number is possible; None for any.
         stride: sides must be multiples of it.
-        learned_variance: the output has twice the channels and the second half is a variance, which is dropped.
+        learned_variance: the output has twice the channels, and the second half v in [-1, 1] says where the variance of
+            a step lies between its bounds (`Estimate.variance_fraction` is (v + 1) / 2).
+        sign: -1 if the network puts out the negative of what the parameterisation says.
         clip: (low, high) that x0_hat is clipped to; eps_hat follows. DPS as released clips to (-1, 1).
         memory_format: of the network's weights and input.
         fingerprint: identifies the weights.
+        files: what the function that builds the network reads.
+        trained_at: side in pixels of the images it was trained on; `rbctrl check` tests it there. None: any.
     """
 
     def __init__(
@@ -65,14 +71,19 @@ class NetworkPrior(Prior):
         channels: int | None = None,
         stride: int = 1,
         learned_variance: bool = False,
+        sign: Literal[1, -1] = 1,
         clip: tuple[float, float] | None = None,
         memory_format: Literal["contiguous", "channels_last"] = "contiguous",
         fingerprint: Callable[[], str] | str = "",
+        files: Sequence[RequiredFile] = (),
+        trained_at: int | None = None,
     ) -> None:
         super().__init__(network_schedule if schedule is None else schedule, codec)
         _one_of("parameterization", parameterization, get_args(Parameterization))
         _one_of("time_input", time_input, get_args(TimeInput))
         _one_of("memory_format", memory_format, ("contiguous", "channels_last"))
+        if sign not in (1, -1):
+            raise ValueError(f"sign is 1 or -1, got {sign!r}")
         if time_input == "index" and not isinstance(network_schedule, DiscreteVP):
             raise ValueError("time_input='index' needs a DiscreteVP network_schedule: the index is that of its table")
         low, high = value_range
@@ -82,7 +93,8 @@ class NetworkPrior(Prior):
         self.radius, self.center = (high - low) / 2, (high + low) / 2
         self.native = schedule is None and (self.radius, self.center) == (1.0, 0.0)
         self.shape = None if shape is None else tuple(shape)
-        self.channels, self.stride, self.learned_variance = channels, stride, learned_variance
+        self.channels, self.stride, self.learned_variance, self.sign = channels, stride, learned_variance, sign
+        self.trained_at, self._files = trained_at, tuple(files)
         self.clip = None if clip is None else tuple(clip)
         self.memory_format = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
         self._fingerprint, self._build = fingerprint, None if isinstance(network, nn.Module) else network
@@ -104,6 +116,9 @@ class NetworkPrior(Prior):
         own = self._fingerprint if isinstance(self._fingerprint, str) else self._fingerprint()
         codec = self.codec.fingerprint()
         return f"{own}+{codec}" if codec else own
+
+    def files(self) -> tuple[RequiredFile, ...]:
+        return (*self._files, *super().files())
 
     def state_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
         shape = super().state_shape(image_shape)
@@ -130,13 +145,13 @@ class NetworkPrior(Prior):
             self._levels[key] = self._level(t)
         alpha, sigma, a, s, time = self._levels[key]
         x = x_t if self.native else x_t * (a * self.radius / alpha) + a * self.center
-        out = self._evaluate(x, time)
+        out, fraction = self._evaluate(x, time)
         if self.native and self.clip is None:
-            return self._native_estimate(x, out, alpha, sigma)
+            return replace(self._native_estimate(x, out, alpha, sigma), variance_fraction=fraction)
         x0_hat = (self._x0(x, out, a, s) - self.center) / self.radius
         if self.clip is not None:
             x0_hat = x0_hat.clamp(*self.clip)
-        return Estimate(x0_hat, x_t.sub(x0_hat, alpha=alpha) / sigma)
+        return Estimate(x0_hat, x_t.sub(x0_hat, alpha=alpha) / sigma, fraction)
 
     def _level(self, t: Tensor) -> _Level:
         """alpha_t, sigma_t; the network's own alpha, sigma and time input where it saw this signal-to-noise ratio."""
@@ -158,7 +173,8 @@ class NetworkPrior(Prior):
         a, s = (float(level) for level in self.network_schedule.levels(net_t))
         return alpha, sigma, a, s, self._time(net_t, a, s)
 
-    def _evaluate(self, x: Tensor, time_input: float) -> Tensor:
+    def _evaluate(self, x: Tensor, time_input: float) -> tuple[Tensor, Tensor | None]:
+        """The output, and where it learned the variance its fraction."""
         if self.network is None:
             raise RuntimeError("the weights are not there yet: call load() before the first use of the prior")
         weights = next(self.network.parameters(), x)  # reduced precision, or fp32 in an fp64 run, stays in the network
@@ -166,9 +182,11 @@ class NetworkPrior(Prior):
         x_net = x.to(weights.dtype)
         out = self.network(x_net.contiguous(memory_format=self.memory_format) if x.ndim == 4 else x_net, time)
         out = getattr(out, "sample", out).to(x.dtype)
+        fraction = None
         if self.learned_variance:
-            out = out.chunk(2, dim=1)[0]
-        return out.contiguous()
+            out, v = out.chunk(2, dim=1)
+            fraction = (v + 1) / 2
+        return (out if self.sign == 1 else -out).contiguous(), fraction
 
     def _time(self, net_t: Tensor, a: float, s: float) -> float:
         if self.time_input == "t":

@@ -1,8 +1,11 @@
 """DPS against the published update, written out."""
 
 import math
+from dataclasses import replace
 
+import pytest
 import torch
+from torch import nn
 from worlds import TinyNet, image_run, tiny_prior
 
 from rbctrl.controllers import DPS, NoControl
@@ -26,9 +29,20 @@ class LeftHalf(Operator):
         return image[..., :4]
 
 
-def setting(clip=None):
+class WithVariance(nn.Module):
+    """Six channels out: eps, and v that runs over all of [-1, 1] and a little beyond, as networks do."""
+
+    def __init__(self):
+        super().__init__()
+        self.eps, self.v = TinyNet(), TinyNet(seed=1)
+
+    def forward(self, x, time):
+        return torch.cat([self.eps(x, time), 1.1 * self.v(2 * x, time)], dim=1)
+
+
+def setting(clip=None, learned=False):
     betas = tuple(torch.linspace(0.01, 0.4, T, dtype=torch.float64).tolist())
-    net = TinyNet()
+    net = WithVariance() if learned else TinyNet()
     prior = NetworkPrior(
         net,
         parameterization="eps",
@@ -36,6 +50,7 @@ def setting(clip=None):
         network_schedule=DiscreteVP(betas),
         value_range=(-1, 1),
         clip=clip,
+        learned_variance=learned,
     )
     process = ddim(prior, (3, 8, 8), T, Uniform())
     rng = ImageRNG(0, (("a", 0), ("b", 0)), torch.float64)
@@ -53,13 +68,16 @@ def published(net, betas, run, row, clip, step):
     for k, t in enumerate(reversed(range(T))):
         ab, ab_prev = alpha_bar[t], alpha_bar[t - 1] if t > 0 else torch.tensor(1.0, dtype=torch.float64)
         x = x.detach().requires_grad_()
-        eps = net(x, torch.full((1,), float(t), dtype=torch.float64))
+        eps, *v = net(x, torch.full((1,), float(t), dtype=torch.float64)).split(3, dim=1)
         x0 = (x - (1 - ab).sqrt() * eps) / ab.sqrt()
         if clip:
             x0 = x0.clamp(-1, 1)
         beta = 1 - ab / ab_prev
         mean = ab_prev.sqrt() * beta / (1 - ab) * x0 + (1 - beta).sqrt() * (1 - ab_prev) / (1 - ab) * x
         variance = beta * (1 - ab_prev) / (1 - ab)
+        if v and t > 0:
+            f = (v[0] + 1) / 2
+            variance = (f * beta.log() + (1 - f) * variance.log()).exp()
         norm = (y - x0[..., :4]).square().sum().sqrt()
         noise = rng.normal(f"step/{k}", (3, 8, 8)) if t > 0 else 0.0
         x = mean + variance.sqrt() * noise - step * torch.autograd.grad(norm, x)[0]
@@ -79,6 +97,25 @@ def test_released_update_with_clipping_is_the_published_loop():
     theirs = torch.cat([published(net, betas, run, k, True, ZETA) for k in range(2)])
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
     assert not torch.allclose(ours, sample(setting()[2], DPS(ZETA)).x)  # clipping does something here
+
+
+def test_learned_variance_with_clipping_is_the_published_loop():
+    net, betas, run = setting(clip=(-1.0, 1.0), learned=True)
+    ours = sample(run, DPS(ZETA, variance="learned")).x
+    theirs = torch.cat([published(net, betas, run, k, True, ZETA) for k in range(2)])
+    torch.testing.assert_close(ours, theirs.detach(), rtol=0, atol=1e-12)
+    assert not torch.allclose(ours, sample(setting(clip=(-1.0, 1.0), learned=True)[2], DPS(ZETA)).x, atol=1e-2)
+
+
+def test_learned_variance_is_refused_where_there_is_none():
+    _, _, run = setting(learned=True)
+    assert DPS(variance="learned").check(run.setup) is None
+    assert "learned one" in DPS(variance="learned").check(setting()[2].setup)
+    ddim_0 = replace(run, process=ddim(run.process.prior, (3, 8, 8), T, Uniform(), eta=0.0))
+    assert "DDPM step" in DPS(variance="learned").check(ddim_0.setup)
+    assert DPS().check(ddim_0.setup) is None
+    with pytest.raises(ValueError, match="variance is"):
+        DPS(variance="large")
 
 
 def test_paper_rule_is_the_gradient_of_the_squared_norm_over_the_norm():

@@ -110,11 +110,11 @@ def test_network_is_told_the_time_it_asks_for(time_input, expected):
     assert seen[0].shape == (2,) and float(seen[0][0]) == pytest.approx(float(expected))
 
 
-def test_learned_variance_is_dropped_and_sample_attributes_are_read():
+def test_learned_variance_is_a_fraction_and_sample_attributes_are_read():
     class Six(nn.Module):
         def forward(self, x, time):
             class Output:
-                sample = torch.cat([x, 100 + x], dim=1)
+                sample = torch.cat([x, 0.5 * x], dim=1)
 
             return Output()
 
@@ -122,7 +122,22 @@ def test_learned_variance_is_dropped_and_sample_attributes_are_read():
         Six(), parameterization="x0", time_input="t", network_schedule=VP(), value_range=(-1, 1), learned_variance=True
     )
     x_t = torch.ones(1, 3, 4, 4)
-    assert torch.equal(prior.predict(x_t, torch.tensor(0.5)).x0_hat, x_t)
+    est = prior.predict(x_t, torch.tensor(0.5))
+    assert torch.equal(est.x0_hat, x_t) and torch.equal(est.variance_fraction, 0.75 * x_t)
+
+
+def test_sign_negates_the_output_but_not_the_variance():
+    class Six(nn.Module):
+        def forward(self, x, time):
+            return torch.cat([-x, x], dim=1)
+
+    def estimate(sign):
+        settings = {"parameterization": "x0", "time_input": "t", "network_schedule": VP(), "value_range": (-1, 1)}
+        prior = NetworkPrior(Six(), **settings, learned_variance=True, sign=sign)
+        return prior.predict(torch.ones(1, 3, 4, 4), torch.tensor(0.5))
+
+    assert torch.equal(estimate(-1).x0_hat, -estimate(1).x0_hat)
+    assert torch.equal(estimate(-1).variance_fraction, estimate(1).variance_fraction)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
@@ -174,6 +189,7 @@ def test_what_cannot_run_is_refused():
         ({"time_input": "timestep"}, "time_input"),
         ({"time_input": "index"}, "DiscreteVP"),
         ({"value_range": (1, 0)}, "low < high"),
+        ({"sign": 2}, "sign is"),
         ({"memory_format": "nhwc"}, "memory_format"),
     ):
         with pytest.raises(ValueError, match=word):
