@@ -62,7 +62,7 @@ class VP(_VariancePreserving):
         return 2 * area / (self.beta_min + (self.beta_min**2 + 2 * slope * area).sqrt())
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class DiscreteVP(_VariancePreserving):
     """A DDPM beta table. Time t = k / T is the state after k of T noising steps: alpha_bar of table index k - 1.
 
@@ -73,7 +73,7 @@ class DiscreteVP(_VariancePreserving):
     """
 
     betas: tuple[float, ...]
-    _alpha_bar: Tensor = field(init=False, repr=False)
+    _alpha_bar: Tensor = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         betas = torch.tensor(tuple(self.betas), dtype=torch.float64)

@@ -34,6 +34,7 @@ NEEDS = {
         "prior.network_schedule._target_=rbctrl.schedules.VE",
         "prior.value_range=[-1,1]",
     ],
+    ("prior", "adm_imagenet256_class"): ["prior.label=207"],
     ("logger", "wandb"): None,  # these two need an extra: tests/test_loggers.py, tests/metrics/test_lpips.py
     ("metrics", "restoration_lpips"): None,
 }

@@ -26,6 +26,7 @@ from rbctrl.config import CONF_DIR
 FILE_ERRORS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 EXTRAS = {
     "diffusers": "diffusers",
+    "huggingface_hub": "diffusers",
     "transformers": "diffusers",
     "wandb": "wandb",
     "lpips": "lpips",

@@ -50,7 +50,7 @@ class DPS(Controller):
         if self.variance == "fixed":
             return None
         if not getattr(setup.prior, "learned_variance", False):
-            return "variance=learned needs a network that learned one (adm_ffhq256, adm_imagenet256): use variance=fixed"
+            return "variance=learned needs a network that learned one, such as prior=adm_ffhq256: use variance=fixed"
         if setup.process.integrator != DDIM(1.0):
             return "variance=learned is that of a DDPM step: use sampler=ddpm (DDIM with eta = 1), or variance=fixed"
         return None

@@ -91,7 +91,7 @@ class NetworkPrior(Prior):
             raise ValueError(f"value_range is (low, high) with low < high, got {tuple(value_range)}")
         self.parameterization, self.time_input, self.network_schedule = parameterization, time_input, network_schedule
         self.radius, self.center = (high - low) / 2, (high + low) / 2
-        self.native = schedule is None and (self.radius, self.center) == (1.0, 0.0)
+        self.native = schedule in (None, network_schedule) and (self.radius, self.center) == (1.0, 0.0)
         self.shape = None if shape is None else tuple(shape)
         self.channels, self.stride, self.learned_variance, self.sign = channels, stride, learned_variance, sign
         self.trained_at, self._files = trained_at, tuple(files)

@@ -9,9 +9,9 @@ residual block, its attention and, at the end of a level, what changes the resol
     output_blocks.n.{0, 1}                                  up_blocks.l.{resnets.j, attentions.j}
     its own block, or last in one                           down_blocks.l.downsamplers.0, up_blocks.l.upsamplers.0
 
-Queries, keys and values of an attention are one tensor of 3 C rows. In the legacy order of ADM and latent diffusion they
-are [head][q | k | v][C / heads]; in the new order, which the released models do not have, [q | k | v][C]. The shapes are
-the same, so that a mistake would not be seen in them.
+Queries, keys and values of an attention are one tensor of 3 C rows. In the legacy order of ADM and latent diffusion
+they are [head][q | k | v][C / heads]; in the new order, which these released models do not have, [q | k | v][C]. The
+shapes are the same, so that a mistake would not be seen in them.
 """
 
 from __future__ import annotations
