@@ -95,15 +95,16 @@ class Objective:
     running: Callable[[Tensor, Tensor, Tensor, Observation], Tensor] | None = None
 
     def __call__(self, x0_hat: Tensor) -> Tensor:
-        return self.cost(self._decode(x0_hat), self.obs)
+        return self.cost(self.decode(x0_hat), self.obs)
 
     def running_cost(self, x_t: Tensor, x0_hat: Tensor, t: Tensor) -> Tensor:
         """Per unit of time at x_t [B, ...], where the prior estimates x0_hat, [B]; 0 without a running cost."""
         if self.running is None:
             return x_t.new_zeros(len(x_t))
-        return self.running(x_t, self._decode(x0_hat), t, self.obs)
+        return self.running(x_t, self.decode(x0_hat), t, self.obs)
 
-    def _decode(self, x0_hat: Tensor) -> Tensor:
+    def decode(self, x0_hat: Tensor) -> Tensor:
+        """The image of a state; its gradients are counted."""
         if x0_hat.requires_grad and not isinstance(self.codec, Identity):
             x0_hat = x0_hat.view_as(x0_hat)
             x0_hat.register_hook(self._count)

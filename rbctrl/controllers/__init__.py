@@ -7,6 +7,7 @@ from rbctrl.controllers.ddrm import DDRM
 from rbctrl.controllers.doob import Doob
 from rbctrl.controllers.dps import DPS
 from rbctrl.controllers.exact_posterior import ExactPosterior
+from rbctrl.controllers.gml_dps import GMLDPS
 from rbctrl.controllers.guidance import PseudoinverseGuidance
 from rbctrl.controllers.mcgdiff import MCGDiff
 from rbctrl.controllers.moment_matching import MomentMatching
@@ -14,6 +15,7 @@ from rbctrl.controllers.moment_matching_dense import DenseMomentMatching
 from rbctrl.controllers.none import NoControl
 from rbctrl.controllers.particles import Particles
 from rbctrl.controllers.proximal import Proximal
+from rbctrl.controllers.psld import PSLD
 from rbctrl.controllers.rb_modulation import RBModulation, RBModulationProx
 from rbctrl.controllers.rb_modulation_exact import RBModulationExact
 from rbctrl.controllers.red_diff import REDdiff
@@ -22,6 +24,8 @@ from rbctrl.controllers.window import Window
 
 __all__ = [
     "DDRM",
+    "GMLDPS",
+    "PSLD",
     "DenseMomentMatching",
     "MCGDiff",
     "Particles",

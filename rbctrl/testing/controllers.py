@@ -7,6 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from rbctrl.codecs.block_pca import dct
 from rbctrl.controllers.base import Controller, Run, State
 from rbctrl.operators.inpainting import HalfMask
 from rbctrl.operators.matrix import Matrix
@@ -27,11 +28,12 @@ def check_controller(controller: Controller, shape: tuple[int, ...] = (3, 8, 8),
     Args:
         controller: the method with its settings.
         shape: of one image, [C, H, W].
-        run: what to run it on; None is inpainting of half an image under a standard normal prior, or, if the controller
-            refuses that, a Gaussian mixture in the plane.
+        run: what to run it on; None is inpainting of half an image under a standard normal prior of its pixels and,
+            after that, of its latents under a block codec, as far as the controller accepts them. If it refuses both,
+            it is a Gaussian mixture in the plane.
 
     Returns:
-        (check, largest relative error) of each check.
+        (check, largest relative error) of each check; those in the latent world say so.
 
     Raises:
         CheckError: the first check that fails.
@@ -40,7 +42,13 @@ def check_controller(controller: Controller, shape: tuple[int, ...] = (3, 8, 8),
         raise CheckError(
             f"{type(controller).__name__} is no frozen dataclass: settings are fields, what changes is State"
         )
-    run = run or _run_for(controller, shape)
+    report: Report = []
+    for name, world in ({"": run} if run else _worlds(controller, shape)).items():
+        report += [(name + check, value) for check, value in _check_on(world, controller)]
+    return report
+
+
+def _check_on(run: Run, controller: Controller) -> Report:
     report: Report = []
     steps: list[Step] = []
     whole = sample(run, controller, on_step=lambda i, x_t, step: steps.append(step))
@@ -88,17 +96,24 @@ class _OneDies(Controller):
         return self.inner.finish(run, x, state)
 
 
-def _run_for(controller: Controller, shape: tuple[int, ...]) -> Run:
-    run = unit_run(HalfMask(), shape, cloud=controller.population)
-    reason = controller.check(run.setup)
-    if reason is None:
-        return run
+def _worlds(controller: Controller, shape: tuple[int, ...]) -> dict[str, Run]:
+    """The worlds that the controller accepts, by what its checks are called there."""
+    worlds = {"": unit_run(HalfMask(), shape, cloud=controller.population)}
+    if len(shape) == 3 and shape[1] % 2 == shape[2] % 2 == 0:
+        codec = dct(block=2, channels=shape[0], n_components=2 * shape[0])
+        worlds["latent: "] = unit_run(HalfMask(), shape, cloud=controller.population, codec=codec)
+    reasons = {name: controller.check(run.setup) for name, run in worlds.items()}
+    accepted = {name: run for name, run in worlds.items() if reasons[name] is None}
+    if accepted:
+        return accepted
     plane = unit_run(Matrix([[1.0, 0.0]]), (2,), cloud=controller.population)
     mixture = GaussianMixture(VP(), [0.6, 0.4], [[1.0, 0.0], [-1.0, 0.5]], [[[0.3, 0.1], [0.1, 0.2]]] * 2)
     plane.process.prior = mixture
     if controller.check(plane.setup) is not None:
-        raise CheckError(f"the controller refuses the worlds of this check ({reason}): pass check_controller a run")
-    return plane
+        raise CheckError(
+            f"the controller refuses the worlds of this check ({reasons['']}): pass check_controller a run"
+        )
+    return {"": plane}
 
 
 def _take(result: Result, rows: Tensor) -> Result:

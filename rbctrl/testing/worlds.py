@@ -1,4 +1,4 @@
-"""A world in which everything is known: images of independent standard normal pixels."""
+"""Worlds in which everything is known: independent standard normal pixels, or such latents of a block codec."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from rbctrl.codecs import Codec
 from rbctrl.controllers.base import Run
 from rbctrl.costs import Cost, ResidualNorm
 from rbctrl.grids import LogSNR
@@ -27,8 +28,8 @@ class UnitGaussian(nn.Module):
         return x / (1 + sigma.square().view(-1, *[1] * (x.ndim - 1)))
 
 
-def unit_prior() -> NetworkPrior:
-    """N(0, I) over images of any shape, run as a VP process."""
+def unit_prior(codec: Codec | None = None) -> NetworkPrior:
+    """N(0, I) over images of any shape, or over the latents of a codec, run as a VP process."""
     return NetworkPrior(
         UnitGaussian(),
         parameterization="x0",
@@ -36,17 +37,23 @@ def unit_prior() -> NetworkPrior:
         network_schedule=VE(),
         value_range=(-1.0, 1.0),
         schedule=VP(),
+        codec=codec,
     )
 
 
 def unit_run(
-    operator: Operator, shape: tuple[int, ...], n_steps: int = 8, cost: Cost | None = None, cloud: int = 1
+    operator: Operator,
+    shape: tuple[int, ...],
+    n_steps: int = 8,
+    cost: Cost | None = None,
+    cloud: int = 1,
+    codec: Codec | None = None,
 ) -> Run:
     """Four clouds of `cloud` samples, two of one image, measured with noise 0.1, in fp64, before sampling."""
     clouds = (("a", 0), ("a", 1), ("b", 0), ("c", 0))
     rng = ImageRNG(0, tuple((item, k * cloud + j) for item, k in clouds for j in range(cloud)), torch.float64)
-    prior = unit_prior()
+    prior = unit_prior(codec)
     drawn = copy.deepcopy(operator).double().draw(rng, shape)
     obs = observe(drawn, GaussianNoise(0.1), rng.of_items().normal("truth", shape).clamp(-1, 1), rng)
-    process = ddim(prior, shape, n_steps, LogSNR(-4.0, 6.0))
+    process = ddim(prior, prior.state_shape(shape), n_steps, LogSNR(-4.0, 6.0))
     return Run(process, Objective(cost or ResidualNorm(), obs, prior.codec, process.evaluations), rng)

@@ -4,6 +4,8 @@ from rbctrl.controllers import (
     DAPS,
     DDRM,
     DPS,
+    GMLDPS,
+    PSLD,
     DDNMPlus,
     Doob,
     MomentMatching,
@@ -41,3 +43,14 @@ PIXEL = {
     "window": Window(DPS(0.3), 0.25, 0.75),
 }
 EXACT = {"doob": Doob(), "doob_variance": Doob(exact_variance=True)}
+LATENT = {
+    "dps": DPS(0.3),
+    "gml_dps": GMLDPS(0.5, 0.1),
+    "psld": PSLD(0.5, 0.1),
+    "psld_released": PSLD(0.5, 0.1, "released", prediction="noisy"),
+    "psld_paper": PSLD(0.1, 0.1, "adjoint", "squared"),
+    "rb_modulation": RBModulation(),
+    "rb_modulation_exact": RBModulationExact(),
+    "red_diff": REDdiff(),
+    "daps": DAPS(n_ode=2, langevin_steps=5, lr=2e-5),
+}

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from controllers.cases import EXACT, PIXEL
+from controllers.cases import EXACT, LATENT, PIXEL
+from controllers.latents import latent_run
 from worlds import exact_process, image_run, plane, plane_run, unit_prior
 
 from rbctrl.controllers import NoControl, RBModulation
@@ -43,14 +44,19 @@ class Half(torch.nn.Module):
         return self
 
 
+ALL = [*PIXEL, *EXACT, *(f"latent/{name}" for name in LATENT)]
+
+
 def both(name):
     if name in EXACT:
         prior = plane()
         return plane_run(prior, exact_process(prior, 6), 5), EXACT[name]
+    if name.startswith("latent/"):
+        return latent_run(), LATENT[name.removeprefix("latent/")]
     return image_run(Half()), PIXEL[name]
 
 
-@pytest.mark.parametrize("name", [*PIXEL, *EXACT])
+@pytest.mark.parametrize("name", ALL)
 def test_rows_at_once_one_by_one_and_permuted_are_equal(name):
     run, controller = both(name)
     whole = sample(run, controller)
@@ -81,7 +87,7 @@ class OneDies(RBModulation):
         return step, state
 
 
-@pytest.mark.parametrize("name", [*PIXEL, *EXACT])
+@pytest.mark.parametrize("name", ALL)
 def test_a_row_that_diverges_is_frozen_and_changes_no_other(name):
     run, controller = both(name)
     healthy, sick = sample(run, controller), sample(run, OneDies(controller))
@@ -92,7 +98,7 @@ def test_a_row_that_diverges_is_frozen_and_changes_no_other(name):
     torch.testing.assert_close(sick.control_energy[1:], healthy.control_energy[1:], rtol=0, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("name", PIXEL)
+@pytest.mark.parametrize("name", ALL)
 def test_no_graph_leaves_a_controller(name):
     run, controller = both(name)
     steps = []

@@ -1,0 +1,84 @@
+"""Small latent worlds: a bent codec under a random network, and an affine one under Gaussian latents."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from worlds import TinyNet
+
+from rbctrl.codecs import Codec
+from rbctrl.codecs.block_pca import dct
+from rbctrl.controllers import Run
+from rbctrl.costs import ResidualNorm
+from rbctrl.grids import LogSNR
+from rbctrl.noise import GaussianNoise
+from rbctrl.observation import Objective, observe
+from rbctrl.operators.inpainting import HalfMask
+from rbctrl.priors import GaussianMixture, NetworkPrior
+from rbctrl.priors.affine import AffineLatent
+from rbctrl.process import ddim
+from rbctrl.rng import ImageRNG
+from rbctrl.schedules import VP
+
+SHAPE = (3, 8, 8)
+
+
+class TinyCodec(Codec):
+    """Bent both ways, f = 2, 4 channels; no inverse pair, like any autoencoder."""
+
+    def __init__(self, seed=1):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        weight = torch.randn(4, 3, 2, 2, generator=generator, dtype=torch.float64) / 3
+        self.register_buffer("weight", weight)
+
+    def encode(self, image):
+        return torch.asinh(F.conv2d(image, self.weight.to(image), stride=2))
+
+    def decode(self, x0):
+        return torch.tanh(F.conv_transpose2d(x0, self.weight.to(x0), stride=2))
+
+    def state_shape(self, image_shape):
+        return (4, image_shape[1] // 2, image_shape[2] // 2)
+
+
+def network_prior(codec=None, schedule=None, network=None, channels=4):
+    """A random network; on latents of `TinyCodec` unless told."""
+    return NetworkPrior(
+        network or TinyNet(channels),
+        parameterization="x0",
+        time_input="t",
+        network_schedule=schedule or VP(),
+        value_range=(-1, 1),
+        codec=TinyCodec() if codec is None else codec,
+    )
+
+
+def latent_run(operator=None, prior=None, n=3, n_steps=4, eta=1.0, cost=None, noise=None, grid=None, item="image"):
+    """n random images of 8 px, measured, in fp64, before sampling."""
+    prior = prior or network_prior()
+    rng = ImageRNG(0, tuple((f"{item}{k}", 0) for k in range(n)), torch.float64)
+    drawn = (operator or HalfMask()).double().draw(rng, SHAPE)
+    obs = observe(drawn, noise or GaussianNoise(0.05), rng.normal("truth", SHAPE).clamp(-1, 1), rng)
+    process = ddim(prior, prior.state_shape(SHAPE), n_steps, grid or LogSNR(-4.0, 6.0), eta)
+    return Run(process, Objective(cost or ResidualNorm(), obs, prior.codec, process.evaluations), rng)
+
+
+def gaussian_prior(isotropic=True, seed=3):
+    """N(m, I), or N(m, C) with a random C, over the [6, 2, 2] latents of 8 px images in a cosine basis of 4 px."""
+    d = 24
+    generator = torch.Generator().manual_seed(seed)
+    mean = 0.3 * torch.randn(1, d, generator=generator, dtype=torch.float64)
+    root = torch.randn(d, d, generator=generator, dtype=torch.float64) / d**0.5
+    covariance = torch.eye(d, dtype=torch.float64) if isotropic else root @ root.T + 0.1 * torch.eye(d)
+    return AffineLatent(GaussianMixture(VP(), [1.0], mean, covariance[None], (6, 2, 2)), dct(4, 3, 6))
+
+
+class Shifted(nn.Module):
+    """A network whose output moves with a prompt [B, L, D]; differentiable in both."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x, time, prompt):
+        return self.network(x + prompt.mean((1, 2)).tanh().view(-1, 1, 1, 1), time)
