@@ -1,8 +1,6 @@
-"""`rbctrl train`: small denoisers D(x; sigma) by the EDM objective, with Lightning.
+"""`rbctrl train`: the small networks of the shipped priors, with Lightning; `objectives` says what they minimise.
 
-    minimise E[ lambda(sigma) |D(x_0 + sigma eps; sigma) - x_0|^2 ],  lambda = (sigma^2 + s_d^2) / (sigma s_d)^2
-
-(Karras et al., NeurIPS 2022, section 5). The learning rate warms up, stays constant and falls to zero over the last
+The learning rate warms up, stays constant and falls to zero over the last
 part of training: a run can be prolonged or shortened from any checkpoint of the constant part and equals an
 undisturbed one.
 """
@@ -10,21 +8,21 @@ undisturbed one.
 from __future__ import annotations
 
 import logging
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import lightning
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from rbctrl.data.patches import Patches, make_canvases
-from rbctrl.networks import SIGMA_DATA, ConvUNet
+from rbctrl.objectives import TrainingObjective
 
 log = logging.getLogger(__name__)
 
@@ -69,45 +67,38 @@ class PatchData(lightning.LightningDataModule):
         return DataLoader(batches, batch_size=None, num_workers=self.workers)
 
 
-def draw_sigma(count: int, step: int, seed: int) -> Tensor:
-    """Noise levels [count]: four in five log-normal around the levels that restoration needs, the rest log-uniform."""
-    rng = np.random.Generator(np.random.Philox(key=[seed + 1, step]))
-    typical = np.exp(-1.1 + 1.3 * rng.standard_normal(count))
-    anywhere = np.exp(rng.uniform(math.log(0.005), math.log(80.0), count))
-    sigma = np.where(rng.random(count) < 0.8, typical, anywhere).clip(0.003, 100.0)
-    return torch.from_numpy(sigma.astype(np.float32))
-
-
-class DenoiserModule(lightning.LightningModule):
-    """A denoiser, its loss and its optimiser."""
+class PatchModule(lightning.LightningModule):
+    """A network, its objective and its optimiser."""
 
     def __init__(
-        self, network: ConvUNet, lr: float, warmup_steps: int, max_steps: int, decay: float, seed: int, compiled: bool
+        self,
+        network: nn.Module,
+        objective: TrainingObjective,
+        lr: float,
+        warmup_steps: int,
+        max_steps: int,
+        decay: float,
+        seed: int,
+        compiled: bool,
     ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.objective = network, objective
         self.lr, self.warmup_steps, self.max_steps, self.decay, self.seed = lr, warmup_steps, max_steps, decay, seed
         self.compiled = compiled
 
     def on_fit_start(self) -> None:
         # of the bound method: a compiled module would register itself, and its weights, a second time
-        self._denoise = torch.compile(self.network.forward) if self.compiled else self.network.forward
+        self._forward = torch.compile(self.network.forward) if self.compiled else self.network.forward
 
     def on_train_start(self) -> None:
         # a checkpoint holds the rate of its own max_steps, and this run may have another
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.lr * self.lr_factor(self.global_step)
 
-    def training_step(self, x_0: Tensor, batch_idx: int) -> Tensor:
-        x_0 = x_0.contiguous(memory_format=torch.channels_last)
-        sigma = draw_sigma(len(x_0), self.global_step, self.seed).to(x_0)
-        s = sigma.view(-1, 1, 1, 1)
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.global_step) % 2**32)
-        noise = torch.randn(x_0.shape, generator=generator).to(x_0)
-        denoised = self._denoise(x_0 + s * noise, sigma)
-        weight = (s.square() + SIGMA_DATA**2) / (s * SIGMA_DATA).square()
-        loss = (weight * (denoised - x_0).square()).mean()
-        self.log("loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(x_0))
+    def training_step(self, image: Tensor, batch_idx: int) -> Tensor:
+        image = image.contiguous(memory_format=torch.channels_last)
+        loss = self.objective.loss(self._forward, image, self.global_step, self.seed)
+        self.log("loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(image))
         return loss
 
     def lr_factor(self, step: int) -> float:
@@ -121,11 +112,15 @@ class DenoiserModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def export(checkpoint: Path, network: ConvUNet, out: Path, command: str) -> None:
-    """Writes the averaged weights of a checkpoint as fp16 safetensors, with the architecture in the metadata."""
+def export(checkpoint: Path, network: nn.Module, out: Path, command: str, finish: Callable[[], None]) -> None:
+    """Writes the averaged weights of a checkpoint as fp16 safetensors, with the architecture in the metadata.
+
+    `finish` is called between: what the network needs besides training is done to the averaged weights.
+    """
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    weights = {name.removeprefix("network."): w.half().contiguous() for name, w in state.items()}
-    network.load_state_dict(weights)  # strict: the file must fit the architecture it names
+    network.load_state_dict({name.removeprefix("network."): w for name, w in state.items()})  # strict
+    finish()
+    weights = {name: w.half().contiguous() for name, w in network.state_dict().items()}
     metadata = {name: repr(value) for name, value in network.config.items()} | {"command": command}
     out.parent.mkdir(parents=True, exist_ok=True)
     save_file(weights, out, metadata)
@@ -136,7 +131,8 @@ class Training:
     """One training run; continues from its last checkpoint when there is one.
 
     Args:
-        network: the denoiser to train.
+        network: to be trained.
+        objective: what it minimises.
         work_dir: checkpoints, CSV log and the canvas pool go here.
         out: the exported weights, fp16 safetensors.
         max_steps: optimiser steps in all; a multiple of 500.
@@ -146,7 +142,8 @@ class Training:
         compiled: torch.compile the network (needs a C++ compiler); the numbers change in the last bits only.
     """
 
-    network: ConvUNet
+    network: nn.Module
+    objective: TrainingObjective
     work_dir: str
     out: str
     max_steps: int
@@ -179,8 +176,16 @@ class Training:
             make_canvases(self.canvases, self.canvas_size, self.seed, folder), self.photo_share, self.seed
         )
         network = self.network.to(memory_format=torch.channels_last)
-        module = DenoiserModule(
-            network, self.lr, self.warmup_steps, self.max_steps, self.decay, self.seed, self.compiled
+        self.objective.prepare(network, patches)
+        module = PatchModule(
+            network,
+            self.objective,
+            self.lr,
+            self.warmup_steps,
+            self.max_steps,
+            self.decay,
+            self.seed,
+            self.compiled,
         )
         trainer = lightning.Trainer(
             max_steps=self.max_steps,
@@ -199,5 +204,5 @@ class Training:
         last = folder / "last.ckpt"
         data = PatchData(patches, self.batches, self.workers)
         trainer.fit(module, data, ckpt_path=str(last) if last.is_file() else None, weights_only=False)
-        export(last, network, Path(self.out), command)
+        export(last, network, Path(self.out), command, partial(self.objective.finish, network, patches))
         return Path(self.out)

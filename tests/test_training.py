@@ -6,8 +6,9 @@ import torch
 import rbctrl.training as training
 from rbctrl.data.patches import Patches
 from rbctrl.networks import ConvUNet
-from rbctrl.priors.photographs import load_network
-from rbctrl.training import BatchShape, DenoiserModule, Training, draw_sigma
+from rbctrl.objectives import Denoising, draw_sigma
+from rbctrl.priors.shipped import load_shipped
+from rbctrl.training import BatchShape, PatchModule, Training
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice on workers, loggers and devices
 
@@ -16,6 +17,7 @@ def make(folder, max_steps=8, **kwargs):
     torch.random.default_generator.manual_seed(0)
     settings = {
         "network": ConvUNet(channels=(8, 8), blocks=1, embedding=16),
+        "objective": Denoising(),
         "work_dir": str(folder),
         "out": str(folder / "out.safetensors"),
         "max_steps": max_steps,
@@ -36,9 +38,9 @@ def short_epochs(monkeypatch):
 def test_an_interrupted_training_ends_where_an_undisturbed_one_does(tmp_path):
     whole = make(tmp_path / "whole").run()
     make(tmp_path / "parts", max_steps=4).run()  # stops inside the constant part of the learning rate
-    half = load_network(tmp_path / "parts" / "out.safetensors").state_dict()
+    half = load_shipped(tmp_path / "parts" / "out.safetensors", ConvUNet).state_dict()
     parts = make(tmp_path / "parts").run()
-    ours, theirs = load_network(parts).state_dict(), load_network(whole).state_dict()
+    ours, theirs = (load_shipped(path, ConvUNet).state_dict() for path in (parts, whole))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert not all(torch.equal(half[name], theirs[name]) for name in ours)
@@ -58,7 +60,7 @@ def test_noise_levels_cover_the_range_and_centre_where_restoration_needs_them():
 
 
 def test_learning_rate_warms_up_stays_and_falls_to_zero():
-    module = DenoiserModule(ConvUNet(channels=(8,), blocks=1, embedding=16), 1e-3, 10, 100, 0.4, 0, False)
+    module = PatchModule(ConvUNet(channels=(8,), blocks=1, embedding=16), Denoising(), 1e-3, 10, 100, 0.4, 0, False)
     factors = [module.lr_factor(step) for step in range(101)]
     assert factors[0] == 0.1 and set(factors[9:60]) == {1.0} and factors[100] == 0.0
     assert all(b < a for a, b in zip(factors[60:], factors[61:]))

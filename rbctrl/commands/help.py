@@ -9,7 +9,7 @@ from rbctrl.commands.groups import groups
 
 VERBS = {
     "report": "DIR... [--by a,b] [--metric a,b]: one table and one picture of the results in these folders",
-    "train": "[key=value ...]: train a small denoising prior (conf/train.yaml)",
+    "train": "[photo|codec|latent] [key=value ...]: train a network of the shipped priors (conf/train*.yaml)",
     "list": "[group]: the configuration groups, or the options of one group",
     "show": "[key=value ...]: the composed configuration, without running it",
     "check": "operator=my_lab.fog.Fog ...: does a part of your own keep its contract?",

@@ -5,7 +5,8 @@ import torch
 from safetensors.torch import save_file
 
 from rbctrl.networks import ConvUNet
-from rbctrl.priors.photographs import load_network, photo
+from rbctrl.priors.photographs import photo
+from rbctrl.priors.shipped import load_shipped
 
 TINY = {"channels": (8, 16), "blocks": 1, "patch": 2, "embedding": 16, "image_channels": 3}
 
@@ -33,20 +34,20 @@ def test_weights_are_read_as_they_were_written(tmp_path):
 
 def test_nothing_but_a_fitting_file_is_loaded(tmp_path):
     with pytest.raises(FileNotFoundError, match="rbctrl train"):
-        load_network(tmp_path / "none.safetensors")
+        load_shipped(tmp_path / "none.safetensors", ConvUNet)
     garbage = tmp_path / "garbage.safetensors"
     garbage.write_bytes(b"not a checkpoint")
     with pytest.raises(ValueError, match="not a readable safetensors"):
-        load_network(garbage)
+        load_shipped(garbage, ConvUNet)
     save_file({"a": torch.zeros(2)}, tmp_path / "foreign.safetensors")
     with pytest.raises(ValueError, match="does not name its architecture"):
-        load_network(tmp_path / "foreign.safetensors")
+        load_shipped(tmp_path / "foreign.safetensors", ConvUNet)
     state = {name: w for name, w in ConvUNet(**TINY).state_dict().items() if name != "head.weight"}
     with pytest.raises(ValueError, match=r"differing tensors: head\.weight"):
-        load_network(checkpoint(tmp_path / "short.safetensors", state))
+        load_shipped(checkpoint(tmp_path / "short.safetensors", state), ConvUNet)
     wider = {**TINY, "channels": (8, 32)}
     with pytest.raises(ValueError, match="does not fit"):
-        load_network(checkpoint(tmp_path / "wide.safetensors", config=wider))
+        load_shipped(checkpoint(tmp_path / "wide.safetensors", config=wider), ConvUNet)
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 16), (4, 16, 16), (2,), (16, 16)])
