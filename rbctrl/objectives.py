@@ -4,8 +4,8 @@
 
     E[ lambda(sigma) |D(x_0 + sigma eps; sigma) - x_0|^2 ],  lambda = (sigma^2 + s_d^2) / (sigma s_d)^2
 
-`Reconstruction` trains a `ConvAutoencoder`: E[ |D(E(x) + noise) - x|^2 + penalty |E(x)|^2 ]; the noise makes the decoder
-smooth on the scale of a denoiser's errors, the penalty keeps the encoder from outgrowing it.
+`Reconstruction` trains a `ConvAutoencoder`: E[ |D(E(x) + noise) - x|^2 + penalty |E(x)|^2 ]; the noise makes the
+decoder smooth on the scale of a denoiser's errors, the penalty keeps the encoder from outgrowing it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from rbctrl.autoencoder import BLOCK, ConvAutoencoder
 from rbctrl.data.patches import Patches
 from rbctrl.networks import SIGMA_DATA
-from rbctrl.priors.shipped import load_shipped
+from rbctrl.shipped import load_shipped
 
 STATISTICS = (10_000_000, 256, 64)  # number, count and size of the batch that principal components are taken from
 

@@ -7,7 +7,7 @@ import rbctrl.training as training
 from rbctrl.data.patches import Patches
 from rbctrl.networks import ConvUNet
 from rbctrl.objectives import Denoising, draw_sigma
-from rbctrl.priors.shipped import load_shipped
+from rbctrl.shipped import load_shipped
 from rbctrl.training import BatchShape, PatchModule, Training
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice on workers, loggers and devices

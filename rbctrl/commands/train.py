@@ -17,7 +17,8 @@ RECIPES = {"photo": "train", "codec": "train_codec", "latent": "train_latent"}
 def run(args: list[str]) -> int:
     """Trains a network of a shipped prior and prints the path of its weights.
 
-    The first argument may name the recipe: photo (the default), codec or latent. `--help` prints what can be overridden.
+    The first argument may name the recipe: photo (the default), codec or latent. `--help` prints what can be
+    overridden.
 
     Raises:
         ValueError: there is no such recipe.

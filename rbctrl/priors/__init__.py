@@ -6,6 +6,7 @@ from rbctrl.priors.empirical import Empirical
 from rbctrl.priors.isotropic import IsotropicMixture
 from rbctrl.priors.mixture import GaussianMixture
 from rbctrl.priors.network import NetworkPrior
+from rbctrl.priors.photo_latent import photo_latent
 from rbctrl.priors.photographs import photo
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "NetworkPrior",
     "Prior",
     "photo",
+    "photo_latent",
 ]

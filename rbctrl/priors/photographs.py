@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rbctrl.networks import ConvUNet
 from rbctrl.priors.network import NetworkPrior
-from rbctrl.priors.shipped import WEIGHTS, digest, load_shipped
 from rbctrl.schedules import VE, VP, NoiseSchedule
+from rbctrl.shipped import WEIGHTS, digest, load_shipped
 
 SHIPPED = WEIGHTS / "photo.safetensors"
 SIGMA_TRAINED = 80.0  # the largest noise level of the training

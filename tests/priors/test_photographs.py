@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from rbctrl.networks import ConvUNet
 from rbctrl.priors.photographs import photo
-from rbctrl.priors.shipped import load_shipped
+from rbctrl.shipped import load_shipped
 
 TINY = {"channels": (8, 16), "blocks": 1, "patch": 2, "embedding": 16, "image_channels": 3}
 

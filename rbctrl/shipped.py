@@ -12,7 +12,7 @@ from typing import TypeVar
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(__file__).parent / "priors" / "weights"
 
 Network = TypeVar("Network", bound=nn.Module)
 
