@@ -4,9 +4,11 @@ import pytest
 import torch
 
 import rbctrl.training as training
+from rbctrl.autoencoder import ConvAutoencoder
+from rbctrl.commands import train
 from rbctrl.data.patches import Patches
 from rbctrl.networks import ConvUNet
-from rbctrl.objectives import Denoising, draw_sigma
+from rbctrl.objectives import Denoising, Reconstruction, draw_sigma
 from rbctrl.shipped import load_shipped
 from rbctrl.training import BatchShape, PatchModule, Training
 
@@ -82,3 +84,55 @@ def test_impossible_trainings_are_refused(tmp_path):
     ):
         with pytest.raises(ValueError, match=word):
             make(tmp_path, **kwargs)
+
+
+def small_codec(folder, **kwargs):
+    torch.random.default_generator.manual_seed(0)
+    settings = {
+        "network": ConvAutoencoder(latent_channels=4, channels=(8, 8), blocks=1),
+        "objective": Reconstruction(),
+    }
+    return make(folder, **(settings | kwargs))
+
+
+def test_an_autoencoder_trains_to_the_bit_and_a_denoiser_on_its_latents(tmp_path, monkeypatch):
+    monkeypatch.setattr("rbctrl.objectives.STATISTICS", (10_000_000, 8, 32))
+    whole = small_codec(tmp_path / "whole").run()
+    small_codec(tmp_path / "parts", max_steps=4).run()
+    parts = small_codec(tmp_path / "parts").run()
+    ours, theirs = (load_shipped(path, ConvAutoencoder).state_dict() for path in (parts, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert theirs["scale"].std() > 0 and theirs["decoder.0.weight"].std() > 0
+
+    seen = []
+    latents = make(
+        tmp_path / "latents",
+        network=ConvUNet(channels=(8, 8), blocks=1, patch=1, embedding=16, image_channels=4),
+        objective=Denoising(codec=str(whole)),
+    )
+    loss = latents.objective.loss
+    monkeypatch.setattr(latents.objective, "loss", lambda f, x, *rest: seen.append(tuple(x.shape)) or loss(f, x, *rest))
+    net = load_shipped(latents.run(), ConvUNet)
+    assert net.config["image_channels"] == 4 and seen[:2] == [(2, 3, 16, 16), (1, 3, 24, 24)]
+
+
+def test_reconstruction_decodes_under_noise_and_holds_latents_down():
+    patches = Patches(torch.zeros(1, 64, 64, 3, dtype=torch.uint8), photo_share=1.0, names=("china",))
+    net, image = ConvAutoencoder(latent_channels=4, channels=(8, 8), blocks=1), patches.batch(0, 2, 16)
+    losses = {}
+    for noise, penalty in ((0.0, 0.0), (0.0, 1.0), (0.5, 0.0)):
+        objective = Reconstruction(noise, penalty)
+        objective.prepare(net, patches)
+        losses[noise, penalty] = float(objective.loss(net, image, 3, 0))
+    z, decoded = net(image, torch.zeros(2, 4, 4, 4))
+    plain = float((decoded - image).square().mean())
+    assert abs(losses[0.0, 0.0] - plain) < 1e-6
+    assert abs(losses[0.0, 1.0] - plain - float(z.square().mean())) < 1e-5
+    assert losses[0.5, 0.0] > 1.5 * plain
+
+
+def test_recipes_are_named_and_others_refused(capsys):
+    assert train.run(["codec", "--help"]) == 0 and "ConvAutoencoder" in capsys.readouterr().out
+    assert train.run(["latent", "--help"]) == 0 and "photo_latent" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="no recipe 'latnet' to train: photo, codec, latent"):
+        train.run(["latnet"])

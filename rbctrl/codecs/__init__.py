@@ -3,5 +3,6 @@
 from rbctrl.codecs.autoencoder import Autoencoder, Previewed
 from rbctrl.codecs.base import Codec, Identity
 from rbctrl.codecs.block_pca import BlockPCA
+from rbctrl.codecs.convolutional import ConvCodec
 
-__all__ = ["Autoencoder", "BlockPCA", "Codec", "Identity", "Previewed"]
+__all__ = ["Autoencoder", "BlockPCA", "Codec", "ConvCodec", "Identity", "Previewed"]
