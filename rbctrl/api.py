@@ -104,6 +104,7 @@ def restore(
         dtype: float32 or float64.
 
     Raises:
+        TypeError: a metric that is none.
         ValueError: both sigma_y and noise are given, y holds a number that is not finite, or the combination cannot
             work.
     """
@@ -122,9 +123,10 @@ def restore(
         device=pick_device(device),
         dtype=pick_dtype(dtype),
     )
-    solver.check(n_samples, batch_size)
+    solver.check(n_samples, batch_size, metrics)
+    solver.check_item(Item(item, None, y), seed)
     solver.load()
-    samples, rows, images = ItemSamples(item), [], []
+    samples, rows, images = ItemSamples(item, solver.controller.population), [], []
     for batch in Memory([Item(item, None, y)]).batches(batch_size, n_samples):
         solution = solver.solve(batch, seed, of_kind(metrics, PathMetric))
         scores = {name: metric(solution.image, None, solution.obs) for name, metric in of_kind(metrics, Metric).items()}

@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -69,6 +70,7 @@ class Experiment:
         dtype: of states, float32 or float64.
 
     Raises:
+        TypeError: a metric that is none.
         ValueError: a number out of range, or a combination that cannot work, before weights are loaded.
     """
 
@@ -93,6 +95,8 @@ class Experiment:
     solver: Solver = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.study == "latest":
+            raise ValueError("study=latest is where outputs/latest points to the newest run: take another name")
         if not self.metrics:
             raise ValueError("an experiment needs at least one metric: metrics=restoration")
         if self.keep not in ("samples", "means"):
@@ -111,7 +115,7 @@ class Experiment:
             pick_dtype(self.dtype),
             self.running_cost,
         )
-        solver.check(self.n_samples, self.batch_size)
+        solver.check(self.n_samples, self.batch_size, self.metrics)
         object.__setattr__(self, "solver", solver)
 
     def run(
@@ -125,6 +129,8 @@ class Experiment:
             progress: makes a bar of so many rows; None shows nothing.
         """
         self.problems.clear()
+        for item in islice(self.data.items(), 1):
+            self.solver.check_item(item, self.seed)
         self.solver.load()
         store = ResultStore(out_dir, self.logger)
         weights = self.prior.fingerprint()
@@ -142,7 +148,7 @@ class Experiment:
                 store.write([row | self._blanks(solution) for row in rows])
             for k, (item, sample) in enumerate(batch.rows):
                 if samples is None or samples.item != item:
-                    samples = ItemSamples(item)
+                    samples = ItemSamples(item, self.controller.population)
                     self._save_inputs(store, item, batch, solution, k)
                 samples.add(rows[k], solution, k, None if batch.image is None else batch.image[k])
                 if self.keep == "samples" and is_picture(solution.image[k]) and solution.result.alive[k]:
@@ -216,7 +222,7 @@ class Experiment:
         if not self._has_mean_rows:
             return {}
         errors = [f"{name}_se" for name in self._averaged(solution.reported)] if self.n_samples > 1 else []
-        return dict.fromkeys([*of_kind(self.metrics, SampleMetric), *errors])
+        return dict.fromkeys([*of_kind(self.metrics, SampleMetric), *errors, "n_alive"])
 
     def _averaged(self, reported: Sequence[str]) -> tuple[str, ...]:
         return (*of_kind(self.metrics, PathMetric), *reported, "control_energy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,12 +22,14 @@ class ItemSamples:
 
     Attributes:
         item: its name.
+        cloud: how many samples in a row depend on each other (`Controller.population`); 1: none.
         count: samples seen, diverged ones included.
         reported: names of the columns that the controller itself adds.
         totals: evaluations and seconds of all samples together; peak memory is the largest.
     """
 
     item: str
+    cloud: int = 1
     count: int = 0
     truth: Tensor | None = None
     obs: Observation | None = None
@@ -62,13 +65,19 @@ class ItemSamples:
         return stack.mean(0), stack.std(0, correction=1) if len(stack) > 1 else torch.zeros_like(stack[0])
 
     def averages(self, names: Sequence[str]) -> dict[str, float]:
-        """Mean over the samples of these columns, and its standard error as NAME_se where there are several."""
-        averages = {}
+        """Mean of these columns over the `n_alive` samples that did not diverge, NAME_se its standard error.
+
+        The error is that over clouds, whose samples depend on each other, and NaN where there is only one; a single
+        sample has none.
+        """
+        living = [row for row in self._rows if row["alive"]]
+        clouds = [row["sample"] // self.cloud for row in living]
+        averages = {"n_alive": len(living)}
         for name in names:
-            values = torch.tensor([row[name] for row in self._rows], dtype=torch.float64)
-            averages[name] = float(values.mean())
-            if len(values) > 1:
-                averages[f"{name}_se"] = float(values.std() / len(values) ** 0.5)
+            mean, error = clustered_mean([row[name] for row in living], clouds)
+            averages[name] = mean
+            if self.count > 1:
+                averages[f"{name}_se"] = error
         return averages
 
     def draws(self, prior: Prior, seed: int) -> Draws:
@@ -76,3 +85,18 @@ class ItemSamples:
         samples = torch.stack(self._images) if self._images else self.mean_sd()[0][None][:0]
         rng = ImageRNG(seed, ((self.item, 0),), samples.dtype, samples.device)
         return Draws(samples, self.truth, self.obs, prior, rng)
+
+
+def clustered_mean(values: Sequence[float], clusters: Sequence[int]) -> tuple[float, float]:
+    """Mean of values, and its standard error where those of one cluster depend on each other.
+
+    With the sums r_c of value - mean over the n values of m clusters, se^2 = m / (m - 1) sum_c r_c^2 / n^2: that of
+    independent values if each is a cluster of its own. NaN for fewer than two clusters.
+    """
+    numbers = torch.tensor(values, dtype=torch.float64)
+    _, cluster = torch.tensor(clusters, dtype=torch.long).unique(return_inverse=True)
+    mean, m = numbers.mean(), len(set(clusters))
+    if m < 2:
+        return float(mean), math.nan
+    sums = numbers.new_zeros(m).index_add(0, cluster, numbers - mean)
+    return float(mean), float((m / (m - 1) * sums.square().sum()).sqrt() / len(numbers))

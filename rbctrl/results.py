@@ -1,6 +1,7 @@
 """What a run leaves on disk: rows.csv, images/, config.yaml and versions.json.
 
-A row is one sample of one item; the row with sample = "mean" is the posterior mean over the samples. The columns are
+A row is one sample of one item; the row with sample = "mean" is the posterior mean over the samples. Its energies are
+averages over the n_alive samples that did not diverge, and it is alive if none did. The columns are
 
     item sample seed | psnr ssim, other metrics | final_cost control_energy nfe vjp decoder_vjp
                        seconds_per_image batch_size peak_memory alive

@@ -24,6 +24,7 @@ class Result:
         control_energy: [B], nats; inf or NaN where it is undefined.
         alive: [B]; False where the row became non-finite and stays at its last finite state.
         columns: [B] each, what the controller adds to the table of results.
+        rows: [B], the row whose path each row ended as, where paths were resampled after the last step; None: its own.
     """
 
     x0_hat: Tensor
@@ -32,6 +33,7 @@ class Result:
     control_energy: Tensor
     alive: Tensor
     columns: dict[str, Tensor] = field(default_factory=dict)
+    rows: Tensor | None = None
 
 
 OnStep = Callable[[int, Tensor, Step], None]
@@ -74,7 +76,7 @@ def sample(run: Run, controller: Controller, on_step: OnStep | None = None) -> R
     rows, columns = controller.finish(run, x, state)
     if rows is not None:
         x0_hat, x, x_start, energy, alive = (v[rows] for v in (x0_hat, x, x_start, energy, alive))
-    return Result(x0_hat, x, x_start, energy.where(alive, torch.nan), alive, columns)
+    return Result(x0_hat, x, x_start, energy.where(alive, torch.nan), alive, columns, rows)
 
 
 def _all(alive: Tensor) -> bool:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from rbctrl.controllers.base import Controller, Run, Setup
 from rbctrl.costs import Cost, RunningCost
-from rbctrl.data.base import Batch
-from rbctrl.metrics.base import PathMetric, PathScores
+from rbctrl.data.base import Batch, Item
+from rbctrl.metrics.base import AnyMetric, PathMetric, PathScores, check_metrics
 from rbctrl.noise import Noise
 from rbctrl.observation import Evaluations, Objective, Observation, given, observe
 from rbctrl.operators.base import Operator
@@ -111,12 +111,13 @@ class Solver:
     dtype: torch.dtype
     running_cost: RunningCost | None = None
 
-    def check(self, n_samples: int = 1, batch_size: int = 1) -> None:
+    def check(self, n_samples: int = 1, batch_size: int = 1, metrics: Mapping[str, AnyMetric] | None = None) -> None:
         """Refuses what cannot work, before weights are loaded.
 
         Raises:
-            ValueError: the reason of the controller or of the cost it descends, a sampler that cannot run (eta, grid,
-                start), or numbers that would tear a cloud of the controller's paths apart.
+            TypeError: a metric that is none.
+            ValueError: the reason of the controller, of the cost it descends or of a metric, a sampler that cannot run
+                (eta, grid, start), or numbers that would tear a cloud of the controller's paths apart.
         """
         cloud = self.controller.population
         for name, number in (("n_samples", n_samples), ("batch_size", batch_size)):
@@ -126,11 +127,30 @@ class Solver:
                     f"{name}={number} is no multiple of {cloud}"
                 )
         process = self.sampler(self.prior, shape=(1,))
-        reason = self.controller.check(Setup(process, self.operator, self.noise, self.cost))
+        setup = Setup(process, self.operator, self.noise, self.cost)
+        reason = self.controller.check(setup)
         if reason is None and self.controller.uses_cost:
             reason = self.cost.check(self.operator, self.noise)
         if reason is not None:
             raise ValueError(f"this combination cannot work: {reason}")
+        check_metrics(metrics or {}, setup)
+        if self.running_cost is not None and not self.controller.uses_running_cost:
+            log.warning(
+                "%s ignores the running cost, which here only enters the price of metrics=control: "
+                "controller=shooting plans with it",
+                type(self.controller).__name__,
+            )
+
+    def check_item(self, item: Item, seed: int) -> None:
+        """Refuses images that the operator or the prior cannot take, by one of them, before weights are loaded.
+
+        Raises:
+            ValueError: the reason of one of the two.
+        """
+        y, image = item.y, item.image
+        shape = tuple(image.shape) if y is None else tuple(self.operator.image_shape(tuple(y.shape)))
+        self.operator.draw(ImageRNG(seed, ((item.name, 0),), self.dtype), shape)
+        self.prior.state_shape(shape)
 
     def load(self) -> None:
         """Reads the weights and moves everything to the device."""

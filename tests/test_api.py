@@ -13,6 +13,7 @@ from worlds import tiny_prior
 import rbctrl
 from rbctrl.config import build
 from rbctrl.data import Folder
+from rbctrl.metrics import PSNR
 from rbctrl.noise import GaussianNoise
 from rbctrl.observation import observe
 from rbctrl.operators import Downsample, RandomMask
@@ -95,6 +96,8 @@ def test_impossible_calls_are_refused():
         rbctrl.restore(y, Downsample(4), sigma_y=-0.1, prior=tiny_prior())
     with pytest.raises(ValueError, match="not finite"):
         rbctrl.restore(y + torch.nan, Downsample(4), prior=tiny_prior())
+    with pytest.raises(TypeError, match="metrics.psnr is the class PSNR"):
+        rbctrl.restore(y, Downsample(4), prior=tiny_prior(), metrics={"psnr": PSNR})
     with pytest.raises(ValueError, match="controller=dsp"):
         rbctrl.restore(y, Downsample(4), controller="dsp", prior=tiny_prior())
     with pytest.raises(ValueError, match="closed form"):

@@ -3,6 +3,7 @@
 import csv
 import math
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -195,3 +196,34 @@ def test_key_of_a_cell_holds_what_determines_a_row_and_nothing_else():
     ]
     small, more, large = (cell_key(r, "abc") for r in sized)
     assert small == more != large
+
+
+def test_what_is_no_metric_is_refused_and_not_dropped():
+    for metrics, word in (({"psnr": PSNR}, "the class PSNR"), ({"mine": 3}, "a int"), ([PSNR()], "got a list")):
+        with pytest.raises(TypeError, match=word):
+            experiment(metrics=metrics)
+
+
+def test_a_dead_sample_does_not_blank_the_energy_of_the_mean(tmp_path):
+    class OneSampleExplodes(Controller):
+        def __call__(self, run, x_t, i, state):
+            step, state = DPS()(run, x_t, i, state)
+            bad = torch.tensor([row == ("a/c.png", 1) for row in run.rng.rows])
+            return replace(step, mean=torch.where(bad.view(-1, 1, 1, 1), math.inf, step.mean)), state
+
+    _, rows, _ = run(tmp_path, controller=OneSampleExplodes(), n_samples=3)
+    energies = [float(r["control_energy"]) for r in rows if r["item"] == "a/c.png" and r["sample"] in "02"]
+    mean = next(r for r in rows if r["item"] == "a/c.png" and r["sample"] == "mean")
+    assert float(mean["control_energy"]) == pytest.approx(sum(energies) / 2, rel=1e-6)
+    assert (mean["n_alive"], mean["alive"]) == ("2", "False")
+    assert all(r["n_alive"] == "3" for r in rows if r["sample"] == "mean" and r["item"] != "a/c.png")
+    assert all(r["n_alive"] == "" for r in rows if r["sample"] != "mean")
+
+
+def test_data_that_do_not_fit_are_refused_before_weights_are_read(tmp_path):
+    prior = tiny_prior()
+    prior.load = None  # calling it would fail
+    with pytest.raises(ValueError, match="measures images"):
+        run(tmp_path, prior=prior, data=Memory([Item("v", torch.zeros(4))]))
+    with pytest.raises(ValueError, match="outputs/latest"):
+        experiment(study="latest")

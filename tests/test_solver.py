@@ -7,15 +7,16 @@ from typing import ClassVar
 
 import pytest
 import torch
-from worlds import tiny_prior
+from worlds import plane, tiny_prior
 
 import rbctrl
-from rbctrl.controllers import DPS, Controller, NoControl, Proximal, Window
-from rbctrl.costs import GaussianNLL, PoissonNLL, ResidualNorm, WeightedSum
+from rbctrl.controllers import DPS, Controller, NoControl, Proximal, Shooting, Window
+from rbctrl.costs import GaussianNLL, OutOfRange, PoissonNLL, ResidualNorm, WeightedSum
 from rbctrl.data import Item, Memory
 from rbctrl.grids import LogSNR
 from rbctrl.noise import GaussianNoise, NoNoise, PoissonNoise
-from rbctrl.operators import Downsample
+from rbctrl.operators import Downsample, KernelBlur, MotionBlur, RandomMask
+from rbctrl.operators.matrix import Matrix
 from rbctrl.process import ddim
 from rbctrl.solver import Solver, full_fp32
 
@@ -162,3 +163,23 @@ def test_a_solution_is_computed_inside_that_context(monkeypatch):
     monkeypatch.setattr("rbctrl.solver.full_fp32", lambda device: (asked.append(device), full_fp32(device))[1])
     solve()
     assert asked == [torch.device("cpu")]
+
+
+def test_a_running_cost_that_the_controller_ignores_is_said_once(caplog):
+    for controller, said in ((DPS(), 1), (Window(Shooting()), 0), (Shooting(), 0)):
+        caplog.clear()
+        solver(controller=controller, running_cost=OutOfRange()).check()
+        assert [r.getMessage().partition(" ignores the running cost")[0] for r in caplog.records] == ["DPS"] * said
+    caplog.clear()
+    solver(controller=DPS()).check()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("operator", [MotionBlur(5, 0.5), RandomMask(0.5), Downsample(2), KernelBlur(torch.ones(3, 3))])
+def test_states_that_are_no_images_are_refused_by_what_measures_images(operator):
+    vector = Item("draw", torch.zeros(2))
+    with pytest.raises(ValueError, match=r"measures images \[C, H, W\] and not states of shape \[2\]"):
+        solver(operator=operator).check_item(vector, 0)
+    with pytest.raises(ValueError, match="mixture lives on"):
+        solver(prior=plane(), operator=Matrix([[1.0, 0.0, 0.0]])).check_item(Item("draw", torch.zeros(3)), 0)
+    solver(prior=plane(), operator=Matrix([[1.0, 0.0]])).check_item(vector, 0)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NoReturn
 
+from rbctrl.commands.latest import OUTPUTS, follow
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -50,7 +52,7 @@ def _names(text: str) -> list[str]:
 
 
 def _folder(word: str) -> Path:
-    folder = Path("outputs", word.removeprefix("study=")) if word.startswith("study=") else Path(word)
+    folder = OUTPUTS / word.removeprefix("study=") if word.startswith("study=") else follow(Path(word))
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {str(folder)!r}")
     return folder

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from rbctrl.commands.errors import report_error
 from rbctrl.commands.groups import nearest
+from rbctrl.commands.latest import point_to
 from rbctrl.commands.report import summarize
 from rbctrl.config import CONF_DIR
 
@@ -77,6 +78,8 @@ def _compute(cfg: DictConfig) -> tuple[float, list[str]]:
         "config": OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True),
     }
     experiment = instantiate(cfg, _convert_="all")
+    sweep = hydra_cfg.mode == RunMode.MULTIRUN
+    point_to(Path(hydra_cfg.runtime.cwd, hydra_cfg.sweep.dir if sweep else hydra_cfg.runtime.output_dir))
     value = experiment.run(Path(hydra_cfg.runtime.output_dir), record, progress=_bar)
     return float(value), list(experiment.problems)
 

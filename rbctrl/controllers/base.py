@@ -109,9 +109,11 @@ class Controller(ABC):
 
     Attributes:
         uses_cost: whether steps ask `run.objective`; a cost that is undefined for the measurement is then refused.
+        uses_running_cost: whether steps ask `run.running_cost`; of others a running cost is said to be ignored.
     """
 
     uses_cost: ClassVar[bool] = False
+    uses_running_cost: ClassVar[bool] = False
 
     def check(self, setup: Setup) -> str | None:
         """Why this combination cannot work, in one sentence; None if it can. Asked before weights are loaded."""

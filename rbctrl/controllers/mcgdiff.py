@@ -23,6 +23,7 @@ from rbctrl.controllers.base import Controller, Run, Setup, State, needs_pixels
 from rbctrl.controllers.resampling import check_clouds, effective_number, resample
 from rbctrl.controllers.spectral import needs_svd, svd_of
 from rbctrl.noise import GaussianNoise
+from rbctrl.operators.svd import SVD
 from rbctrl.priors.base import Estimate
 from rbctrl.process import Rotated, Step
 
@@ -33,8 +34,8 @@ class MCGDiff(Controller):
 
     https://arxiv.org/abs/2308.07983. No network is differentiated. Samples k P to (k + 1) P - 1 of one image are one
     cloud, resampled while it is filtered at every step; here systematically, where the paper draws multinomially.
-    Columns: `ess`, the effective number of paths
-    before the last resampling. A row's energy is that of the path that survived, not a KL.
+    Columns: `ess`, the smallest effective number of paths before a resampling, the one at the end included; 0 if no
+    path had any weight. A row's energy is that of the path that survived, not a KL.
 
     Note:
         Paths pinned to y at tau_j are posterior samples at the end; the last weights then count y a second time, unless
@@ -62,49 +63,64 @@ class MCGDiff(Controller):
     def check(self, setup: Setup) -> str | None:
         if not isinstance(setup.noise, GaussianNoise):
             return "mcgdiff weighs paths by p(y | x), with Gaussian noise: use noise=gaussian"
+        if not any(c_z > 0 for _, _, c_z in setup.process.coefficients):
+            return "mcgdiff pulls its paths through the noise of the steps: set sampler.eta above 0"
         return needs_pixels(setup, "mcgdiff") or needs_svd(setup, "mcgdiff")
 
     def start(self, run: Run) -> tuple[Tensor, State]:
         check_clouds(run, self.particles)
         x_t = run.process.init(run.rng)
         zero = x_t.new_zeros(len(x_t), dtype=torch.float64)
-        return x_t, {"left": zero, "i": zero}
+        return x_t, {"left": zero, "i": zero, "ess": zero + self.particles}
 
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
         process, obs = run.process, run.obs
         svd = svd_of(run, x_t)
-        pinned = torch.where(svd.s > 0, (obs.sigma_y / svd.s).square(), torch.inf).double().expand_as(x_t)
         ybar = svd.solve(obs.y)
         est, c_z = process.estimate(x_t, i), process.noise(i)
         free = process.mean(est, i)
         mean = svd.to_v(free)
-        now, after = self._variance(run, i, pinned), self._variance(run, i + 1, pinned)
-        here, ahead = now > 0, after > 0
+        after = self._variance(run, i + 1, svd)
+        ahead = after > 0
         reach = after + c_z**2
         predicted = _log_normal(process.alpha[i + 1] * ybar - mean, reach).where(ahead, 0.0)
-        current = _total(_log_normal(process.alpha[i] * ybar - svd.to_v(x_t), now).where(here, 0.0))
+        current, here = self._belief(run, x_t, i, svd)
         filtering = ahead.flatten(1).any(1)
-        last = here.flatten(1).any(1) & ~filtering
+        last = here & ~filtering
         left = torch.where(last, current, state["left"])
         weight = torch.where(filtering, _total(predicted) - current, 0.0)
         weight = torch.where(state["i"] == i, weight, -torch.inf)  # a row that died stopped counting
+        number = effective_number(weight, self.particles)
+        ess = torch.where(filtering, number.minimum(state["ess"]), state["ess"])
         rows = resample(run, weight, self.particles, f"mcgdiff/resample/{i}", filtering)
         gain = (c_z**2 / reach).where(ahead, 0.0).to(mean)
         pinned_mean = svd.from_v(mean + gain * (process.alpha[i + 1] * ybar - mean))
         step = Step(est, pinned_mean, Rotated(c_z * (1 - gain).sqrt(), svd.from_v), free).take(rows)
         if process.sigma[i + 1] == 0:
             step = replace(step, est=Estimate(step.mean, step.est.eps_hat))
-        return step, {"left": left[rows], "i": torch.full_like(left, i + 1)}
+        return step, {"left": left[rows], "i": torch.full_like(left, i + 1), "ess": ess[rows]}
 
     def finish(self, run: Run, x: Tensor, state: State) -> tuple[Tensor | None, dict[str, Tensor]]:
-        weight = -run.obs.nll(x / run.process.alpha[-1]).double() - state["left"]
-        weight = torch.where(state["i"] == run.process.n_steps, weight, -torch.inf)
+        n_steps = run.process.n_steps
+        end, filtered = self._belief(run, x, n_steps, svd_of(run, x))
+        left = torch.where(filtered, end, state["left"])
+        weight = -run.obs.nll(x / run.process.alpha[-1]).double() - left
+        weight = torch.where(state["i"] == n_steps, weight, -torch.inf)
         rows = resample(run, weight, self.particles, "mcgdiff/resample/end")
-        return rows, {"ess": effective_number(weight, self.particles)}
+        return rows, {"ess": effective_number(weight, self.particles).minimum(state["ess"][rows])}
 
-    def _variance(self, run: Run, i: int, pinned: Tensor) -> Tensor:
-        """v_t of each coordinate, 0 where it is free at level i: pinned is (sigma_y / s_j)^2, inf where s_j = 0."""
+    def _belief(self, run: Run, x_t: Tensor, i: int, svd: SVD) -> tuple[Tensor, Tensor]:
+        """log g_t(x_t) at level i over the coordinates that are still pulled, [B], and whether any is, [B]."""
+        v_t = self._variance(run, i, svd)
+        gap = run.process.alpha[i] * svd.solve(run.obs.y) - svd.to_v(x_t)
+        pulled = v_t > 0
+        return _total(_log_normal(gap, v_t).where(pulled, 0.0)), pulled.flatten(1).any(1)
+
+    def _variance(self, run: Run, i: int, svd: SVD) -> Tensor:
+        """v_t of each coordinate, [B, *shape], 0 where it is free at level i."""
         alpha, sigma = run.process.alpha[i], run.process.sigma[i]
+        pinned = torch.where(svd.s > 0, (run.obs.sigma_y / svd.s).square(), torch.inf).double()
+        pinned = pinned.expand(len(run.obs.y), *run.process.shape)
         bound = sigma**2 - alpha**2 * pinned
         v_t = bound + self.kappa * alpha**2 * (1 + pinned)  # 1 / alpha_tau^2 = 1 + (sigma_tau / alpha_tau)^2
         return torch.where(bound >= -1e-9 * sigma**2, v_t, 0.0)

@@ -32,8 +32,10 @@ class Particles(Controller):
     controller the weights are Girsanov's alone, and all is decided by one resampling at the end.
 
     Samples k P to (k + 1) P - 1 of one image are one cloud; its rows are equally weighted, and not independent of each
-    other. A row's energy is that of the path that survived, not a KL. Columns: `ess`, the effective number of paths in
-    the cloud before the last resampling, and `resampled`, how often the cloud was resampled before that.
+    other. A row's energy is that of the path that survived, not a KL. Columns: `ess`, the smallest effective number of
+    paths that the cloud had before a resampling, the one after the last step included (near P there, whatever happened
+    before, where psi is the likelihood by then); 0 if no path had any weight; and `resampled`, how often the cloud was
+    resampled before the last step.
 
     A step without noise (the last one of a grid that ends on the image) is left uncontrolled: a control there has no
     density against the free step.
@@ -58,6 +60,14 @@ class Particles(Controller):
             raise ValueError("particles of a population are not defined: wrap a controller whose paths are independent")
 
     @property
+    def uses_cost(self) -> bool:  # type: ignore[override]
+        return self.controller.uses_cost
+
+    @property
+    def uses_running_cost(self) -> bool:  # type: ignore[override]
+        return self.controller.uses_running_cost
+
+    @property
     def population(self) -> int:
         return self.particles
 
@@ -66,8 +76,11 @@ class Particles(Controller):
             return "particles need a step with noise, or no two paths differ: set sampler.eta above 0"
         if setup.noise.sigma_y == 0:
             return "particles weigh paths by p(y | x), a point mass without measurement noise: use noise=gaussian"
-        if type(self.controller).start not in (Controller.start, Window.start):
-            name = type(self.controller).__name__
+        inner = self.controller
+        while isinstance(inner, Window):
+            inner = inner.controller
+        if type(inner).start is not Controller.start:
+            name = type(inner).__name__
             return f"particles weigh steps and not starts, and {name} has a start of its own: use dps, guidance, ..."
         return self.controller.check(setup)
 
@@ -75,7 +88,7 @@ class Particles(Controller):
         check_clouds(run, self.particles)
         x_t, state = self.controller.start(run)
         zero = x_t.new_zeros(len(x_t), dtype=torch.float64)
-        own = {"weight": zero, "psi": zero, "resampled": zero, "i": zero}
+        own = {"weight": zero, "psi": zero, "resampled": zero, "i": zero, "ess": zero + self.particles}
         own |= {"mean": x_t, "free": x_t, "std": torch.ones_like(x_t)}
         return x_t, _inside(state) | own
 
@@ -96,7 +109,8 @@ class Particles(Controller):
         if i > 0:
             weight = weight + _log_ratio(run, x_t, i - 1, state)
         weight = torch.where(state["i"] == i, weight, -torch.inf)  # a row that died stopped counting
-        low = effective_number(weight, self.particles) < self.threshold * self.particles
+        number = effective_number(weight, self.particles)
+        low = (number > 0) & (number < self.threshold * self.particles)
         low = low & (run.process.noise(i) > 0)  # copies would stay copies
         low = low & (LOG_PSI in inner)  # without a psi the weights on the way know nothing of y
         rows = resample(run, weight, self.particles, f"particles/{i}", low)
@@ -105,6 +119,7 @@ class Particles(Controller):
             "weight": torch.where(low, 0.0, weight),
             "psi": psi[rows],
             "i": torch.full_like(weight, i + 1),
+            "ess": torch.where(low, number.minimum(state["ess"]), state["ess"])[rows],
             "resampled": state["resampled"][rows] + low,
             "mean": step.mean,
             "free": step.free,
@@ -117,7 +132,8 @@ class Particles(Controller):
         weight = state["weight"] + likelihood - state["psi"] + _log_ratio(run, x, process.n_steps - 1, state)
         weight = torch.where(state["i"] == process.n_steps, weight, -torch.inf)
         rows = resample(run, weight, self.particles, "particles/end")
-        return rows, {"ess": effective_number(weight, self.particles), "resampled": state["resampled"][rows]}
+        ess = effective_number(weight, self.particles).minimum(state["ess"][rows])
+        return rows, {"ess": ess, "resampled": state["resampled"][rows]}
 
 
 def _log_ratio(run: Run, x: Tensor, i: int, state: State) -> Tensor:

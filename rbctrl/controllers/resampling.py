@@ -11,14 +11,15 @@ LOG_PSI = "log_psi"  # where a controller leaves [B], the log of its belief in y
 
 
 def effective_number(log_weights: Tensor, particles: int) -> Tensor:
-    """(sum w)^2 / sum w^2 of the cloud of each row, [B], between 1 and P.
+    """(sum w)^2 / sum w^2 of the cloud of each row, [B], between 1 and P; 0 where no path of a cloud has any weight.
 
     Args:
-        log_weights: [B], cloud after cloud; NaN and -inf count as weight 0.
+        log_weights: [B], cloud after cloud; what is not finite counts as weight 0.
         particles: P.
     """
     w = _normalised(log_weights.view(-1, particles))
-    return (1 / w.square().sum(1)).repeat_interleave(particles)
+    squares = w.square().sum(1)
+    return torch.where(squares > 0, 1 / squares, 0.0).repeat_interleave(particles)
 
 
 def resample(run: Run, log_weights: Tensor, particles: int, key: str, where: Tensor | None = None) -> Tensor:
@@ -28,7 +29,8 @@ def resample(run: Run, log_weights: Tensor, particles: int, key: str, where: Ten
 
     Args:
         run: its streams give one uniform number per cloud.
-        log_weights: [B], cloud after cloud; NaN and -inf count as weight 0. A cloud without any weight stays as it is.
+        log_weights: [B], cloud after cloud; what is not finite counts as weight 0. A cloud without any weight stays as
+            it is.
         particles: P.
         key: of the stream.
         where: [B], the same within a cloud: which clouds are resampled; None: all.
@@ -40,8 +42,10 @@ def resample(run: Run, log_weights: Tensor, particles: int, key: str, where: Ten
     steps = torch.arange(particles, device=clouds.device)
     points = ((steps + offset) / particles).contiguous()
     chosen = torch.searchsorted(edges / edges[:, -1:], points, right=True).clamp(max=particles - 1)
+    stays = edges[:, -1:] == 0
     if where is not None:
-        chosen = torch.where(where.view_as(clouds), chosen, steps)
+        stays = stays | ~where.view_as(clouds)
+    chosen = torch.where(stays, steps, chosen)
     first = particles * torch.arange(len(clouds), device=clouds.device)[:, None]
     return (first + chosen).flatten()
 
@@ -63,7 +67,5 @@ def check_clouds(run: Run, particles: int) -> None:
 
 
 def _normalised(clouds: Tensor) -> Tensor:
-    """Weights [clouds, P] that sum to 1 in each cloud; equal ones where no path has any."""
-    clouds = clouds.nan_to_num(-torch.inf, torch.inf, -torch.inf)
-    lost = (clouds == -torch.inf).all(1, keepdim=True)
-    return torch.where(lost, 0.0, clouds).softmax(1)
+    """Weights [clouds, P] that sum to 1 in each cloud; all 0 where no path has any."""
+    return clouds.where(clouds.isfinite(), -torch.inf).softmax(1).nan_to_num(0.0)

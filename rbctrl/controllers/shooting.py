@@ -46,6 +46,7 @@ class Shooting(Controller):
     """
 
     uses_cost: ClassVar[bool] = True
+    uses_running_cost: ClassVar[bool] = True
 
     horizon: int | None = None
     inner_steps: int = 10

@@ -35,6 +35,10 @@ class Window(Controller):
     def uses_cost(self) -> bool:  # type: ignore[override]
         return self.controller.uses_cost
 
+    @property
+    def uses_running_cost(self) -> bool:  # type: ignore[override]
+        return self.controller.uses_running_cost
+
     def check(self, setup: Setup) -> str | None:
         return self.controller.check(setup)
 
@@ -44,3 +48,6 @@ class Window(Controller):
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
         inside = self.begin <= i / run.process.n_steps < self.end
         return (self.controller if inside else NoControl())(run, x_t, i, state)
+
+    def finish(self, run: Run, x: Tensor, state: State) -> tuple[Tensor | None, dict[str, Tensor]]:
+        return self.controller.finish(run, x, state)

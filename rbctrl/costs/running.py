@@ -1,8 +1,8 @@
 """Running costs: what a path costs on its way, f(x_t, x0_hat(x_t), t), besides the terminal cost of its end.
 
 With one, the price of a control is J(u) = energy + terminal cost + sum_i f(x_{t_i}) |t_i - t_{i+1}|, time running over
-[0, 1]. It enters J and the controllers that plan a path (`Shooting`); the others ignore it. With f the optimal control
-is no longer Doob's for the measurement alone, so that an excess over it has no meaning.
+[0, 1]. It enters J and the controllers that plan a path (`Shooting`); of the others a warning says that they ignore it.
+With f the optimal control is no longer Doob's for the measurement alone, so that an excess over it has no meaning.
 """
 
 from __future__ import annotations

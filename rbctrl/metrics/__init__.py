@@ -1,6 +1,15 @@
 """Metrics: metric(image, truth, observation) -> [B]."""
 
-from rbctrl.metrics.base import AnyMetric, Draws, FullReference, Metric, PathMetric, SampleMetric, of_kind
+from rbctrl.metrics.base import (
+    AnyMetric,
+    Draws,
+    FullReference,
+    Metric,
+    PathMetric,
+    SampleMetric,
+    check_metrics,
+    of_kind,
+)
 from rbctrl.metrics.calibration import CalibrationTest, Coverage, RankStatistic, calibration_test
 from rbctrl.metrics.consistency import NLL, Chi2
 from rbctrl.metrics.control import ControlError, Excess, Price, Surprise
@@ -35,5 +44,6 @@ __all__ = [
     "Surprise",
     "VarianceRatio",
     "calibration_test",
+    "check_metrics",
     "of_kind",
 ]

@@ -16,15 +16,21 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Run
+from rbctrl.controllers.base import Controller, Run, Setup
 from rbctrl.observation import Observation
-from rbctrl.priors.base import Prior
+from rbctrl.priors.base import ExactPrior, Prior
 from rbctrl.process import Step
 from rbctrl.rng import ImageRNG
 from rbctrl.sampling import OnStep, Result
 
 
-class Metric(ABC):
+class _Score:
+    def check(self, setup: Setup) -> str | None:
+        """Why this score cannot be computed, in one sentence; None if it can. Asked before weights are loaded."""
+        return None
+
+
+class Metric(_Score, ABC):
     """(image, truth, observation) to [B]; NaN where it is undefined."""
 
     @abstractmethod
@@ -58,8 +64,12 @@ class FullReference(Metric):
         return float(self.compare(image[None].double().clamp(-1, 1), truth[None].double().clamp(-1, 1)))
 
 
-class PathMetric(ABC):
-    """Scores what a run did: (run, controller, result) to [B]; NaN where it is undefined."""
+class PathMetric(_Score, ABC):
+    """Scores what a run did: (run, controller, result) to [B]; NaN where it is undefined.
+
+    Where paths are resampled (populations), the sum over the steps is that along the ancestors of the path that a row
+    ended as.
+    """
 
     def step(self, run: Run, i: int, x_t: Tensor, step: Step) -> Tensor | None:
         """What step i from x_t adds, [B]; None (the default) if only the end counts."""
@@ -83,15 +93,21 @@ class PathScores:
 
     def finish(self, run: Run, controller: Controller, result: Result) -> dict[str, Tensor]:
         """The scores [B], by name."""
+        self._follow(result.rows)
         return {name: metric(run, controller, result, self._totals[name]) for name, metric in self.metrics.items()}
 
     def _add(self, run: Run, i: int, x_t: Tensor, step: Step) -> None:
+        self._follow(step.rows)
         for name, metric in self.metrics.items():
-            if step.rows is not None and isinstance(self._totals[name], Tensor):
-                self._totals[name] = self._totals[name][step.rows]
             added = metric.step(run, i, x_t, step)
             if added is not None:
                 self._totals[name] = self._totals[name] + added
+
+    def _follow(self, rows: Tensor | None) -> None:
+        """Each row goes on with the path of `rows`."""
+        if rows is not None:
+            totals = self._totals.items()
+            self._totals = {name: total[rows] if isinstance(total, Tensor) else total for name, total in totals}
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +141,7 @@ class Draws:
         return self.prior.codec.render(x_0)
 
 
-class SampleMetric(ABC):
+class SampleMetric(_Score, ABC):
     """Scores all samples of one image together; NaN where it is undefined."""
 
     @abstractmethod
@@ -135,6 +151,29 @@ class SampleMetric(ABC):
 
 AnyMetric = Metric | PathMetric | SampleMetric
 Kind = TypeVar("Kind", Metric, PathMetric, SampleMetric)
+
+
+def check_metrics(metrics: Mapping[str, AnyMetric], setup: Setup) -> None:
+    """Refuses what is no metric, and what cannot be computed here, before weights are loaded.
+
+    Raises:
+        TypeError: the metrics are no mapping, or one of them is none.
+        ValueError: the reason of a metric.
+    """
+    if not isinstance(metrics, Mapping):
+        raise TypeError(f"metrics are a mapping by name, {{'psnr': PSNR()}}; got a {type(metrics).__name__}")
+    for name, metric in metrics.items():
+        if not isinstance(metric, _Score):
+            what = f"the class {metric.__name__}" if isinstance(metric, type) else f"a {type(metric).__name__}"
+            raise TypeError(f"metrics.{name} is {what}, and not an instance of Metric, PathMetric or SampleMetric")
+        if (reason := metric.check(setup)) is not None:
+            raise ValueError(f"metrics.{name} cannot be computed: {reason}")
+
+
+def needs_posterior(setup: Setup) -> str | None:
+    """The reason if the prior knows posteriors, but not that of such a measurement."""
+    known = isinstance(setup.prior, ExactPrior)
+    return setup.prior.check(setup.operator, setup.noise) if known else None
 
 
 def of_kind(metrics: Mapping[str, AnyMetric], kind: type[Kind]) -> dict[str, Kind]:

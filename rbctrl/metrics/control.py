@@ -16,14 +16,14 @@ upper bound.
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Run
-from rbctrl.metrics.base import PathMetric
+from rbctrl.controllers.base import Controller, Run, Setup
+from rbctrl.metrics.base import PathMetric, needs_posterior
 from rbctrl.observation import Evaluations
 from rbctrl.priors.base import ExactPrior
 from rbctrl.process import Step
@@ -63,6 +63,9 @@ class Excess(PathMetric):
     posterior (`ExactPrior`), and with a running cost, under which Doob's control is not the optimal one.
     """
 
+    def check(self, setup: Setup) -> str | None:
+        return needs_posterior(setup)
+
     def __call__(self, run: Run, controller: Controller, result: Result, total: Tensor | float) -> Tensor:
         """[B]."""
         paid = price(run, result)
@@ -75,6 +78,9 @@ class Excess(PathMetric):
 @dataclass(frozen=True)
 class Surprise(PathMetric):
     """-log p(y) in nats: what no control of the process can undercut if x_T has the law p_T. NaN if it is not known."""
+
+    def check(self, setup: Setup) -> str | None:
+        return needs_posterior(setup)
 
     def __call__(self, run: Run, controller: Controller, result: Result, total: Tensor | float) -> Tensor:
         """[B]."""
@@ -101,6 +107,9 @@ class ControlError(PathMetric):
     def __post_init__(self) -> None:
         if self.along not in ("own", "posterior"):
             raise ValueError(f"along is 'own' or 'posterior', got {self.along!r}")
+
+    def check(self, setup: Setup) -> str | None:
+        return needs_posterior(setup)
 
     def step(self, run: Run, i: int, x_t: Tensor, step: Step) -> Tensor | None:
         """The part of one step, [B]."""
@@ -130,7 +139,7 @@ def _gap(run: Run, i: int, x_t: Tensor, step: Step) -> Tensor:
 def _posterior_error(run: Run, controller: Controller, undefined: Tensor) -> Tensor:
     process = copy(run.process)
     process.evaluations = Evaluations()  # what a score evaluates is not charged to the method
-    run = Run(process, run.objective, run.rng)
+    run = Run(process, replace(run.objective, evaluations=process.evaluations), run.rng)
     _, state = controller.start(run)
     if state:
         return undefined

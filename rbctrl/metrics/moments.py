@@ -9,7 +9,8 @@ With mean m*, variance v* and covariance C* of p(x_0 | y), and m, v, C of n samp
 
 Of a latent prior it is the latent that is compared, with "pixel" meaning one of its coordinates.
 
-All are NaN for a prior that does not know its posterior, and second moments for fewer than two samples.
+All are NaN for a prior that does not know its posterior, and second moments for fewer than two samples. A measurement
+whose posterior such a prior does not know is refused before weights are loaded.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ import torch
 from torch import Tensor
 
 from rbctrl.codecs import Identity
-from rbctrl.metrics.base import Draws, SampleMetric
+from rbctrl.controllers.base import Setup
+from rbctrl.metrics.base import Draws, SampleMetric, needs_posterior
 from rbctrl.operators.base import LinearOperator
 from rbctrl.priors.base import ExactPrior
 from rbctrl.priors.mixture import GaussianMixture
@@ -33,6 +35,9 @@ Where = Literal["all", "observed", "unobserved"]
 @dataclass(frozen=True)
 class MeanError(SampleMetric):
     """Bias of the mean in posterior standard deviations, root mean square over the pixels of positive variance."""
+
+    def check(self, setup: Setup) -> str | None:
+        return needs_posterior(setup)
 
     def __call__(self, draws: Draws) -> float:
         """About 1 / sqrt(n) for n exact samples."""
@@ -61,6 +66,9 @@ class VarianceRatio(SampleMetric):
         if self.where not in get_args(Where):
             raise ValueError(f"VarianceRatio has no part {self.where!r}: use 'all', 'observed' or 'unobserved'")
 
+    def check(self, setup: Setup) -> str | None:
+        return needs_posterior(setup)
+
     def __call__(self, draws: Draws) -> float:
         """1 for exact samples, with a standard error of sqrt(2 / (n k)) for k independent Gaussian pixels."""
         pixels = self._pixels(draws)
@@ -82,6 +90,9 @@ class VarianceRatio(SampleMetric):
 @dataclass(frozen=True)
 class CovarianceError(SampleMetric):
     """Relative Frobenius error of the sample covariance; NaN unless the prior is a Gaussian mixture."""
+
+    def check(self, setup: Setup) -> str | None:
+        return needs_posterior(setup)
 
     def __call__(self, draws: Draws) -> float:
         """About sqrt((1 + tr(C)^2 / |C|_F^2) / n) for n exact samples of one Gaussian of covariance C."""

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbctrl.metrics.base import Draws, SampleMetric
+from rbctrl.controllers.base import Setup
+from rbctrl.metrics.base import Draws, SampleMetric, needs_posterior
 from rbctrl.priors.base import ExactPrior
 
 CHUNK = 100  # directions at a time
@@ -48,6 +49,9 @@ class SlicedWasserstein(SampleMetric):
             if value is not None and value < 1:
                 raise ValueError(f"SlicedWasserstein needs {name} of at least 1, got {value}")
 
+    def check(self, setup: Setup) -> str | None:
+        return needs_posterior(setup)
+
     def __call__(self, draws: Draws) -> float:
         """In units of the state."""
         if not isinstance(draws.prior, ExactPrior) or len(draws.samples) == 0:
@@ -73,6 +77,9 @@ class ModeWeightTV(SampleMetric):
 
     n_reference: int | None = None
 
+    def check(self, setup: Setup) -> str | None:
+        return needs_posterior(setup)
+
     def __call__(self, draws: Draws) -> float:
         """0 if every mode has its weight."""
         means = getattr(draws.prior, "means", None)
@@ -92,6 +99,9 @@ class Floor(SampleMetric):
     """
 
     metric: SampleMetric
+
+    def check(self, setup: Setup) -> str | None:
+        return needs_posterior(setup) or self.metric.check(setup)
 
     def __call__(self, draws: Draws) -> float:
         """The metric of other exact draws than those it compares with."""

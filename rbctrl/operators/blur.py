@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from rbctrl.operators.base import LinearOperator
-from rbctrl.operators.common import Boundary, check_boundary, damped_inverse, with_buffers
+from rbctrl.operators.common import Boundary, check_boundary, damped_inverse, image_sides, with_buffers
 from rbctrl.operators.motion import motion_kernel
 from rbctrl.operators.torus import fold, multiply, on_torus, smooth
 from rbctrl.rng import ImageRNG
@@ -152,7 +152,7 @@ class MotionBlur(Blur):
         Raises:
             ValueError: the image shape [C, H, W] is too small for the mirror image that the kernel needs.
         """
-        check_margins(self.boundary, (self.size, self.size), shape[-2:], self)
+        check_margins(self.boundary, (self.size, self.size), image_sides(shape, self), self)
         kernels = [motion_kernel(g, self.size, self.intensity) for g in rng.of_items().generators("kernel")]
         return self._with_kernel(torch.from_numpy(np.stack(kernels)[:, None]).to(rng.device, rng.dtype))
 
@@ -192,7 +192,7 @@ class KernelBlur(Blur):
         Raises:
             ValueError: the image shape [C, H, W] is too small for the mirror image that the kernel needs.
         """
-        check_margins(self.boundary, self._kernel().shape[-2:], shape[-2:], self)
+        check_margins(self.boundary, self._kernel().shape[-2:], image_sides(shape, self), self)
         return self._with_kernel(self._kernel().to(rng.device, rng.dtype))
 
 

@@ -30,6 +30,20 @@ def with_buffers(operator: AnyOperator, **buffers: Tensor) -> AnyOperator:
     return copied
 
 
+def image_sides(shape: tuple[int, ...], owner: object) -> tuple[int, int]:
+    """(height, width) of an image shape [C, H, W].
+
+    Raises:
+        ValueError: it is the shape of something else, such as a vector [D].
+    """
+    if len(shape) != 3:
+        raise ValueError(
+            f"{type(owner).__name__} measures images [C, H, W] and not states of shape {list(shape)}: "
+            "use operator=matrix or identity"
+        )
+    return shape[1], shape[2]
+
+
 def check_boundary(boundary: str, owner: object) -> Boundary:
     """The boundary, if it is one.
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rbctrl.operators.base import LinearOperator
 from rbctrl.operators.brush import brush_strokes
-from rbctrl.operators.common import damped_inverse, with_buffers
+from rbctrl.operators.common import damped_inverse, image_sides, with_buffers
 from rbctrl.operators.svd import SVD, diagonal
 from rbctrl.rng import ImageRNG
 
@@ -44,7 +44,8 @@ class Mask(LinearOperator):
         Raises:
             ValueError: the mask does not fit the image shape [C, H, W].
         """
-        missing = [self.missing(generator, *shape[-2:]) for generator in rng.of_items().generators("mask")]
+        sides = image_sides(shape, self)
+        missing = [self.missing(generator, *sides) for generator in rng.of_items().generators("mask")]
         observed = torch.from_numpy(~np.stack(missing)[:, None])
         return with_buffers(self, mask=observed.to(rng.device, rng.dtype))
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rbctrl.operators.base import LinearOperator
-from rbctrl.operators.common import CUTOFF, Boundary, check_boundary, damped_inverse
+from rbctrl.operators.common import CUTOFF, Boundary, check_boundary, damped_inverse, image_sides
 from rbctrl.operators.filters import bicubic_taps, filter_matrix, gaussian_taps
 from rbctrl.operators.svd import SVD, decompose, separable
 from rbctrl.rng import ImageRNG
@@ -63,6 +63,7 @@ class Separable(LinearOperator):
         Raises:
             ValueError: it does not act on this shape.
         """
+        image_sides(shape, self)
         self._factors(shape, rng.dtype, torch.device(rng.device))
         return self
 

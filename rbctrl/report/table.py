@@ -22,7 +22,7 @@ from rbctrl.report.runs import Row, RunFolder
 
 Sample = Literal["auto", "mean", "all"]
 Cell = tuple[tuple[str, ...], str]  # the label, and "single" or "mean"
-_NOT_SHOWN = ("decoder_vjp", "batch_size", "peak_memory")  # on request only
+_NOT_SHOWN = ("decoder_vjp", "batch_size", "peak_memory", "n_alive")  # on request only
 
 
 def unique_rows(runs: Iterable[RunFolder]) -> tuple[list[tuple[RunFolder, Row]], int]:

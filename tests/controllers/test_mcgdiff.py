@@ -4,7 +4,7 @@ import pytest
 import torch
 from worlds import MODES, exact_process, plane, plane_run, rows, setup, tiny_prior
 
-from rbctrl.controllers import MCGDiff
+from rbctrl.controllers import DenseMomentMatching, MCGDiff, Particles
 from rbctrl.controllers.resampling import resample
 from rbctrl.costs import ResidualNorm
 from rbctrl.grids import LogSNR
@@ -97,8 +97,18 @@ def test_it_passes_the_suite_of_controllers_and_counts_no_gradient():
     assert (result.columns["ess"] <= 4).all()
 
 
+def test_what_is_still_pulled_at_the_end_counts_y_once():
+    prior = plane()
+    process = exact_process(prior, 40, LogSNR(-4, 2))  # it ends above the matched time, log-SNR 3.2
+    run = plane_run(prior, process, 8192)
+    pulled, exact = (sample(run, c).x[:, 0].var() for c in (MCGDiff(256, 0.05), Particles(DenseMomentMatching(), 256)))
+    assert float(pulled / exact) == pytest.approx(1, abs=0.06)  # 0.78 where the last weights forget the last g
+
+
 def test_what_cannot_work_is_refused():
     matrix = Matrix([[1.0, 0.0]])
+    still = dataclasses.replace(setup(plane(), matrix), process=ddim(plane(), (2,), 4, LogSNR(), eta=0.0))
+    assert "eta" in MCGDiff().check(still)
     assert MCGDiff().check(setup(plane(MODES), matrix)) is None
     assert "noise=gaussian" in MCGDiff().check(setup(plane(), matrix, NoNoise()))
     assert "singular" in MCGDiff().check(setup(tiny_prior(), MotionBlur(5, 0.5)))

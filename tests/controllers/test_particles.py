@@ -13,10 +13,13 @@ from rbctrl.controllers import (
     Particles,
     PseudoinverseGuidance,
     RBModulation,
+    REDdiff,
+    Shooting,
+    Window,
 )
 from rbctrl.controllers.classical import Pinv
 from rbctrl.controllers.resampling import LOG_PSI, effective_number, resample
-from rbctrl.grids import LogSNR
+from rbctrl.grids import LogSNR, PolyRho
 from rbctrl.noise import NoNoise
 from rbctrl.operators.matrix import Matrix
 from rbctrl.process import Step, ddim
@@ -157,7 +160,48 @@ def test_paths_without_weight_are_never_chosen_and_equal_ones_stay():
     chosen = resample(run, log_weights, 4, "k")
     assert set(chosen[:4].tolist()) == {1, 3}
     assert chosen[4:].tolist() == [4, 5, 6, 7]
-    assert effective_number(log_weights, 4).tolist() == pytest.approx([2.0] * 4 + [4.0] * 4)
+    assert effective_number(log_weights, 4).tolist() == pytest.approx([2.0] * 4 + [0.0] * 4)
+    broken = torch.tensor([math.inf, math.nan, -math.inf, math.nan], dtype=torch.float64)
+    assert effective_number(broken, 4).tolist() == [0.0] * 4 and resample(run, broken, 4, "k").tolist() == [0, 1, 2, 3]
+
+
+@dataclasses.dataclass(frozen=True)
+class Believes(NoControl):
+    """No control, and a belief of its own in y: log psi of each row before each step."""
+
+    beliefs: tuple = ()
+
+    def __call__(self, run, x_t, i, state):
+        step, _ = super().__call__(run, x_t, i, state)
+        return step, {LOG_PSI: torch.tensor(self.beliefs[i], dtype=torch.float64)}
+
+
+def test_ess_is_the_smallest_number_of_paths_a_cloud_ever_was_and_0_if_it_has_no_weight():
+    zero, nothing = [0.0] * 4, [-math.inf] * 4
+    run = run_with(4, 3)
+
+    def columns(*beliefs):
+        return sample(run, Particles(Believes(beliefs), 4, threshold=1.0)).columns
+
+    steady, once = columns(zero, zero, zero), columns([0.0, 0.0, -math.inf, -math.inf], zero, zero)
+    assert steady["resampled"].tolist() == [0] * 4 and once["resampled"].tolist() == [1] * 4
+    assert once["ess"].tolist() == pytest.approx([min(2.0, float(once["ess"][0]))] * 4)
+    collapsed = columns([0.0, -math.inf, -math.inf, -math.inf], zero, zero)
+    assert collapsed["ess"].tolist() == pytest.approx([1.0] * 4) and steady["ess"][0] > 1.001
+    lost = columns(zero, nothing, zero)
+    assert lost["ess"].tolist() == [0.0] * 4 and lost["resampled"].tolist() == [0] * 4
+
+
+def test_a_grid_that_ends_on_the_image_does_not_hide_what_the_cloud_went_through():
+    prior = plane()
+    process = ddim(prior, (2,), 40, PolyRho(20.0, 0.01))
+    ess = sample(plane_run(prior, process, 64), Particles(PseudoinverseGuidance(), 16, threshold=1.0)).columns["ess"]
+    assert ess.mean() < 14  # the weights of the last step alone are nearly equal: 15.98
+
+
+def test_a_population_needs_what_its_controller_needs():
+    assert Particles(RBModulation()).uses_cost and not Particles(NoControl()).uses_cost
+    assert Particles(Window(Shooting())).uses_running_cost and not Particles(NoControl()).uses_running_cost
 
 
 def test_what_cannot_work_is_refused():
@@ -167,6 +211,7 @@ def test_what_cannot_work_is_refused():
     assert "eta" in Particles(NoControl()).check(still)
     assert "noise=gaussian" in Particles(NoControl()).check(setup(plane(), matrix, NoNoise()))
     assert "closed form" in Particles(Doob()).check(setup(tiny_prior(), matrix))
+    assert "REDdiff has a start" in Particles(Window(REDdiff())).check(setup(plane(), matrix))
     with pytest.raises(ValueError, match="at least 2"):
         Particles(NoControl(), 1)
     with pytest.raises(ValueError, match="share"):
