@@ -73,6 +73,20 @@ class Renoise(Integrator):
 
 
 @dataclass(frozen=True)
+class FlowRenoise(Integrator):
+    """The noise of FlowDPS (Kim et al., 2025, https://arxiv.org/abs/2503.08136), for rectified flows.
+
+    x_s = alpha_s x0_hat + sigma_s (sqrt(sigma_s) eps_hat + sqrt(1 - sigma_s) z): `Renoise` with eta^2 = 1 - sigma_s, so
+    that the noise is fresh towards the image and carried on before.
+    """
+
+    def coefficients(self, alpha_t: float, sigma_t: float, alpha_s: float, sigma_s: float) -> Coefficients:
+        if not math.isclose(alpha_s + sigma_s, 1.0, abs_tol=1e-9):
+            raise ValueError("sampler=flowdps is for rectified flows, alpha + sigma = 1: use prior/schedule=flow")
+        return alpha_s, sigma_s * math.sqrt(sigma_s), sigma_s * math.sqrt(1 - min(sigma_s, 1.0))
+
+
+@dataclass(frozen=True)
 class EulerMaruyama(Integrator):
     """Euler-Maruyama for dX = [f X - g^2 score] dt + g dW, over equal parts of log-SNR.
 

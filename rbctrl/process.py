@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rbctrl.grids import TimeGrid, check_times
-from rbctrl.integrators import DDIM, EulerMaruyama, Integrator, Renoise, ScaledDDPM, forward_kernel
+from rbctrl.integrators import DDIM, EulerMaruyama, FlowRenoise, Integrator, Renoise, ScaledDDPM, forward_kernel
 from rbctrl.observation import Evaluations
 from rbctrl.priors.base import Estimate, ExactPrior, Prior
 from rbctrl.rng import ImageRNG
@@ -222,6 +222,17 @@ def renoise(
 ) -> ReverseProcess:
     """x0_hat under partly fresh noise, as DDNM and DiffPIR step (DiffPIR's zeta is eta^2)."""
     return ReverseProcess(prior, Renoise(eta), grid.times(prior.schedule, n_steps), shape, start)
+
+
+def flow_renoise(
+    prior: Prior,
+    shape: tuple[int, ...],
+    n_steps: int,
+    grid: TimeGrid,
+    start: Literal["normal", "marginal"] = "normal",
+) -> ReverseProcess:
+    """The steps of FlowDPS on a rectified flow."""
+    return ReverseProcess(prior, FlowRenoise(), grid.times(prior.schedule, n_steps), shape, start)
 
 
 def euler_maruyama(

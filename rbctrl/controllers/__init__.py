@@ -17,7 +17,9 @@ from rbctrl.controllers.particles import Particles
 from rbctrl.controllers.proximal import Proximal
 from rbctrl.controllers.psld import PSLD
 from rbctrl.controllers.rb_modulation import RBModulation, RBModulationProx
+from rbctrl.controllers.rb_modulation_encode import RBModulationEncode
 from rbctrl.controllers.rb_modulation_exact import RBModulationExact
+from rbctrl.controllers.rb_modulation_latent import RBModulationLatent
 from rbctrl.controllers.red_diff import REDdiff
 from rbctrl.controllers.shooting import Shooting
 from rbctrl.controllers.window import Window
@@ -40,7 +42,9 @@ __all__ = [
     "Proximal",
     "PseudoinverseGuidance",
     "RBModulation",
+    "RBModulationEncode",
     "RBModulationExact",
+    "RBModulationLatent",
     "RBModulationProx",
     "REDdiff",
     "Run",

@@ -181,6 +181,13 @@ def adam(value: Callable[[Tensor], Tensor], x: Tensor, n_steps: int, lr: float) 
     return x
 
 
+def descend(value: Callable[[Tensor], Tensor], x: Tensor, n_steps: int, lr: float) -> Tensor:
+    """n_steps of plain gradient descent on value [B] from x, each row on its own."""
+    for _ in range(n_steps):
+        x = x - lr * gradient(value, x)
+    return x
+
+
 def check_eps(eps: str) -> None:
     """Raises ValueError unless eps is an `Eps`."""
     if eps not in get_args(Eps):
@@ -191,7 +198,10 @@ def needs_pixels(setup: Setup, name: str) -> str | None:
     """The reason if the prior is latent."""
     if isinstance(setup.prior.codec, Identity):
         return None
-    return f"{name} solves for an image, so it needs a pixel-space prior; use rb_modulation or dps on a latent one"
+    return (
+        f"{name} solves for an image, so it needs a pixel-space prior; "
+        "use rb_modulation_latent, rb_modulation_encode, psld or dps on a latent one"
+    )
 
 
 def needs_linear(setup: Setup, name: str) -> str | None:

@@ -9,11 +9,23 @@ eps_hat); each difference is a parameter here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Eps, Run, Setup, State, adam, check_eps, needs_linear, needs_pixels
+from rbctrl.controllers.base import (
+    Controller,
+    Eps,
+    Run,
+    Setup,
+    State,
+    adam,
+    check_eps,
+    descend,
+    needs_linear,
+    needs_pixels,
+)
 from rbctrl.process import Step
 
 
@@ -24,12 +36,17 @@ class RBModulation(Controller):
     Adam is scale-free: its first step moves every coordinate by the learning rate, whatever the cost, and the
     learning rate decays as lr (1 - i / n). The energy is exact where every step has noise.
 
+    FlowDPS (Kim et al., ICCV 2025, https://arxiv.org/abs/2503.08136) is a setting of it on a rectified-flow prior: plain
+    descent, blend="sigma", cost=residual_norm with cost.space=pinv, sampler=flowdps (`experiment=flowdps`).
+
     Args:
-        inner_steps: M, Adam steps per denoising step; the optimiser is fresh in each.
-        lr: Adam's learning rate before decay, in units of the state.
+        inner_steps: M, optimiser steps per denoising step; the optimiser is fresh in each.
+        lr: Adam's learning rate before decay, in units of the state; or, with rule="paper", of plain descent.
         prox_weight: of the mean square of x0 - x0_hat (the released code's `lam_txt_alignment`; 0 by default there).
         eps: "frozen" keeps eps_hat (released code), "recomputed" lets it follow from x_t and x0* (a reading of the
             paper's DDIM(x0*, x_t)); the second is a much weaker control at the same settings.
+        rule: Adam at a decaying learning rate ("released"), or plain descent at a constant one ("paper").
+        blend: how much of x0* - x0_hat is taken: all of it, or the share sigma_t, as FlowDPS does.
     """
 
     uses_cost: ClassVar[bool] = True
@@ -38,6 +55,8 @@ class RBModulation(Controller):
     lr: float = 0.1
     prox_weight: float = 0.0
     eps: Eps = "frozen"
+    rule: Literal["released", "paper"] = "released"
+    blend: Literal["full", "sigma"] = "full"
 
     def __post_init__(self) -> None:
         check_eps(self.eps)
@@ -45,6 +64,9 @@ class RBModulation(Controller):
             raise ValueError(f"inner_steps is at least 1, got {self.inner_steps}: controller=none has no control")
         if not self.lr > 0:
             raise ValueError(f"lr must be positive, got {self.lr}: controller=none has no control")
+        for name, options in {"rule": ("released", "paper"), "blend": ("full", "sigma")}.items():
+            if getattr(self, name) not in options:
+                raise ValueError(f"{name} is one of {', '.join(options)}; got {getattr(self, name)!r}")
 
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
         est = run.process.estimate(x_t, i)
@@ -52,7 +74,12 @@ class RBModulation(Controller):
         def value(x0: Tensor) -> Tensor:
             return run.objective(x0) + self.prox_weight * (x0 - est.x0_hat).flatten(1).square().mean(1)
 
-        x0 = adam(value, est.x0_hat, self.inner_steps, self.lr * (1 - i / run.process.n_steps))
+        if self.rule == "released":
+            x0 = adam(value, est.x0_hat, self.inner_steps, self.lr * (1 - i / run.process.n_steps))
+        else:
+            x0 = descend(value, est.x0_hat, self.inner_steps, self.lr)
+        if self.blend == "sigma":
+            x0 = torch.lerp(est.x0_hat, x0, run.process.sigma[i])
         return run.replace_x0(est, i, x0, self.eps), state
 
 
@@ -77,15 +104,26 @@ class RBModulationProx(Controller):
 
     def __post_init__(self) -> None:
         check_eps(self.eps)
-        if self.strength <= 0:
-            raise ValueError(f"strength must be positive, got {self.strength}: controller=none has no control")
+        check_proximal(self.strength, self.sigma_floor)
 
     def check(self, setup: Setup) -> str | None:
         return needs_linear(setup, "rb_modulation_prox") or needs_pixels(setup, "rb_modulation_prox")
 
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
-        process, obs = run.process, run.obs
-        est = process.estimate(x_t, i)
-        spread = process.sigma[i] ** 2 / (process.alpha[i] ** 2 + process.sigma[i] ** 2)
-        rho = max(obs.sigma_y, self.sigma_floor) ** 2 / (self.strength * spread)
+        est, obs = run.process.estimate(x_t, i), run.obs
+        rho = proximal_weight(run, i, self.strength, self.sigma_floor)
         return run.replace_x0(est, i, obs.operator.prox(est.x0_hat, obs.y, rho), self.eps), state
+
+
+def proximal_weight(run: Run, i: int, strength: float, sigma_floor: float) -> float:
+    """rho = 1 / g at step i: of |x0 - x0_hat|^2 against |y - A x0|^2."""
+    alpha, sigma = run.process.alpha[i], run.process.sigma[i]
+    return max(run.obs.sigma_y, sigma_floor) ** 2 * (alpha**2 + sigma**2) / (strength * sigma**2)
+
+
+def check_proximal(strength: float, sigma_floor: float) -> None:
+    """Raises ValueError unless strength > 0 and sigma_floor >= 0."""
+    if not strength > 0:
+        raise ValueError(f"strength must be positive, got {strength}: controller=none has no control")
+    if sigma_floor < 0:
+        raise ValueError(f"sigma_floor must not be negative, got {sigma_floor}")

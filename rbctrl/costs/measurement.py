@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from rbctrl.costs.base import Cost
 from rbctrl.noise import Noise, PoissonNoise
 from rbctrl.observation import Observation
-from rbctrl.operators.base import Operator
+from rbctrl.operators.base import LinearOperator, Operator
 
 
 class ResidualNorm(Cost):
     """|y - A(x)|, the Euclidean norm per image and not squared: DPS's cost as released.
 
     The gradient is a unit vector pulled back through A, whatever the size of the residual.
+
+    Args:
+        space: where the norm is taken: of y - A x itself ("measurement"), or of A^+ or A^T of it ("pinv", "adjoint"; for
+            linear operators). FlowDPS as released takes A^+ for super-resolution and A^T for deblurring.
     """
 
+    def __init__(self, space: Literal["measurement", "pinv", "adjoint"] = "measurement") -> None:
+        super().__init__()
+        if space not in ("measurement", "pinv", "adjoint"):
+            raise ValueError(f"space is 'measurement', 'pinv' or 'adjoint', got {space!r}")
+        self.space = space
+
+    def check(self, operator: Operator, noise: Noise) -> str | None:
+        if self.space == "measurement" or isinstance(operator, LinearOperator):
+            return None
+        return (
+            f"cost.space={self.space} needs a linear operator, and {type(operator).__name__} is not one: "
+            "use cost.space=measurement"
+        )
+
     def forward(self, image: Tensor, obs: Observation) -> Tensor:
-        return torch.linalg.vector_norm(obs.residual(image).flatten(1), dim=1)
+        residual = obs.residual(image)
+        if self.space != "measurement":
+            residual = obs.operator.pinv(residual) if self.space == "pinv" else obs.operator.adjoint(residual)
+        return torch.linalg.vector_norm(residual.flatten(1), dim=1)
 
 
 class GaussianNLL(Cost):
