@@ -28,10 +28,15 @@ class DPS(Controller):
     energy is exact where every step has noise; with a learned variance it counts that variance as control, too, since
     the free chain has the fixed one.
 
+    Without the network's Jacobian, jacobian="identity", it is FlowChef (Patel et al., 2024,
+    https://arxiv.org/abs/2412.00100) on a rectified-flow prior with sampler=ddim (`experiment=flowchef`): the gradient
+    is that at x0_hat, through the decoder alone, and no VJP of the network is needed.
+
     Args:
         zeta: step size, in units of the image per unit gradient.
         rule: which of the two steps.
         variance: of the noise of a step: that of the sampler, or between beta_tilde and beta as the network says.
+        jacobian: d x0_hat / d x_t, that of the network or the identity in its place.
     """
 
     uses_cost: ClassVar[bool] = True
@@ -39,12 +44,15 @@ class DPS(Controller):
     zeta: float = 0.3
     rule: Literal["released", "paper"] = "released"
     variance: Literal["fixed", "learned"] = "fixed"
+    jacobian: Literal["network", "identity"] = "network"
 
     def __post_init__(self) -> None:
         if self.rule not in ("released", "paper"):
             raise ValueError(f"rule is 'released' or 'paper', got {self.rule!r}")
         if self.variance not in ("fixed", "learned"):
             raise ValueError(f"variance is 'fixed' or 'learned', got {self.variance!r}")
+        if self.jacobian not in ("network", "identity"):
+            raise ValueError(f"jacobian is 'network' or 'identity', got {self.jacobian!r}")
 
     def check(self, setup: Setup) -> str | None:
         if self.variance == "fixed":
@@ -57,8 +65,12 @@ class DPS(Controller):
 
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
         step_size = self.zeta if self.rule == "released" else 2 * self.zeta
-        est, pull = linearize(run.process, x_t, i)
-        step = run.push(est, i, -step_size * pull(gradient(run.objective, est.x0_hat)))
+        if self.jacobian == "network":
+            est, pull = linearize(run.process, x_t, i)
+            step = run.push(est, i, -step_size * pull(gradient(run.objective, est.x0_hat)))
+        else:
+            est = run.process.estimate(x_t, i)
+            step = run.push(est, i, -step_size * gradient(run.objective, est.x0_hat))
         if self.variance == "learned":
             step = replace(step, std=run.process.learned_noise(est, i))
         return step, state

@@ -36,7 +36,7 @@ class RBModulation(Controller):
     Adam is scale-free: its first step moves every coordinate by the learning rate, whatever the cost, and the
     learning rate decays as lr (1 - i / n). The energy is exact where every step has noise.
 
-    FlowDPS (Kim et al., ICCV 2025, https://arxiv.org/abs/2503.08136) is a setting of it on a rectified-flow prior: plain
+    FlowDPS (Kim et al., 2025, https://arxiv.org/abs/2503.08136) is a setting of it on a rectified-flow prior: plain
     descent, blend="sigma", cost=residual_norm with cost.space=pinv, sampler=flowdps (`experiment=flowdps`).
 
     Args:

@@ -19,7 +19,7 @@ class ResidualNorm(Cost):
     The gradient is a unit vector pulled back through A, whatever the size of the residual.
 
     Args:
-        space: where the norm is taken: of y - A x itself ("measurement"), or of A^+ or A^T of it ("pinv", "adjoint"; for
+        space: what the norm is taken of: y - A x itself ("measurement"), or A^+ or A^T of it ("pinv", "adjoint"; for
             linear operators). FlowDPS as released takes A^+ for super-resolution and A^T for deblurring.
     """
 

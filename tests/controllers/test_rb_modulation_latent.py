@@ -47,10 +47,9 @@ def posterior_run(n, n_steps):
     """n samples of one image, under latents N(m, I), from the true law of z_T."""
     prior = gaussian_prior()
     rng = ImageRNG(0, tuple(("image", k) for k in range(n)), torch.float64)
-    obs = observe(HalfMask().double().draw(rng, SHAPE), GaussianNoise(0.2), prior.codec.decode(prior.sample(rng, "x")), rng)
-    y = obs.y[:1].expand_as(obs.y)
+    truth = prior.codec.decode(prior.sample(rng.of_items(), "x"))
+    obs = observe(HalfMask().double().draw(rng, SHAPE), GaussianNoise(0.2), truth, rng)
     process = ddim(prior, prior.shape, n_steps, LogSNR(-6.0, 10.0), start="marginal")
-    obs = type(obs)(y, obs.operator, obs.noise)
     return Run(process, Objective(setup(prior, HalfMask()).cost, obs, prior.codec, process.evaluations), rng)
 
 
