@@ -1,7 +1,8 @@
 """`rbctrl check operator=my_lab.fog.Fog ...`: the shared test suites of rbctrl.testing on parts of your own.
 
 Checked are the groups named on the command line. A value with a dot is the dotted path of a class; its arguments
-follow as `operator.size=64`. `--shape=3,64,64` sets the shape of the test images.
+follow as `operator.size=64`. `--shape=3,64,64` sets the shape of the test images. A prior denoises photographs of this
+package, or the first images of `data=folder data.path=...`.
 """
 
 from __future__ import annotations
@@ -10,13 +11,18 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from itertools import islice
 
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from rbctrl.commands.errors import report_error
 from rbctrl.commands.run import compose
+from rbctrl.testing.report import as_text
 
+N_IMAGES = 4
 CHECKED = ("operator", "cost", "controller", "prior")
 
 
@@ -34,12 +40,29 @@ def run(args: list[str]) -> int:
     if not named:
         raise ValueError(f"nothing to check: name at least one of {', '.join(f'{group}=...' for group in CHECKED)}")
     cfg = compose(expand(words))
-    return 0 if all([_passes(group, cfg, settings) for group in named]) else 1
+    if any(re.match(r"\+*data[.=@]", word) for word in words):
+        settings["images"] = _images(cfg)
+    return 0 if all([_passes(group, cfg, _of(group, settings)) for group in named]) else 1
 
 
-def _settings(args: Sequence[str]) -> tuple[list[str], dict[str, tuple[int, ...]]]:
+def _of(group: str, settings: Mapping[str, object]) -> dict[str, object]:
+    """The settings that the suite of a group takes: images are for priors, which take their shape from them."""
+    left_out = ("shape",) if group == "prior" and "images" in settings else () if group == "prior" else ("images",)
+    return {name: value for name, value in settings.items() if name not in left_out}
+
+
+def _images(cfg: DictConfig) -> Tensor:
+    """The first images of the data, [B, C, H, W], as many as have the shape of the first."""
+    items = list(islice((item for item in instantiate(cfg.data, _convert_="all").items()), N_IMAGES))
+    images = [item.image for item in items if item.image is not None]
+    if not images:
+        raise ValueError("this data has no true images to denoise: use data=folder data.path=...")
+    return torch.stack([image for image in images if image.shape == images[0].shape])
+
+
+def _settings(args: Sequence[str]) -> tuple[list[str], dict[str, object]]:
     words = [word for word in args if not word.startswith("-")]
-    settings: dict[str, tuple[int, ...]] = {}
+    settings: dict[str, object] = {}
     for flag in args:
         if re.fullmatch(r"--shape=\d+(,\d+)*", flag):
             settings["shape"] = tuple(map(int, flag.partition("=")[2].split(",")))
@@ -64,18 +87,20 @@ def expand(words: Sequence[str]) -> list[str]:
     return expanded
 
 
-def _passes(group: str, cfg: DictConfig, settings: Mapping[str, tuple[int, ...]]) -> bool:
+def _passes(group: str, cfg: DictConfig, settings: Mapping[str, object]) -> bool:
     where = f"{group} {OmegaConf.select(cfg, f'{group}._target_', default='')}: "
     try:
         measured = _suite(group)(instantiate(cfg[group], _convert_="all"), **settings)
     except AssertionError as failure:
+        if measured := getattr(failure, "report", None):
+            print(as_text(measured))
         print(f"rbctrl: {where}FAILED: {failure}", file=sys.stderr)
         return False
     except Exception as error:
         report_error(error, where if settings else where[:-2] + " (--shape=C,H,W resizes the test images): ")
         return False
     print(f"{where}passed")
-    print("\n".join(f"  {check:<20} {value:.3g}" for check, value in measured or ()))
+    print(as_text(measured or []))
     return True
 
 

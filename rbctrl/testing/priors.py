@@ -2,69 +2,110 @@
 
 from __future__ import annotations
 
-import copy
-from typing import get_args
+import math
 
 import torch
 from torch import Tensor
 
+from rbctrl.codecs import Identity
 from rbctrl.data.sources import Photos
 from rbctrl.grids import LogSNR
 from rbctrl.priors.base import Estimate, Prior
-from rbctrl.priors.network import NetworkPrior, Parameterization
+from rbctrl.priors.network import NetworkPrior
 from rbctrl.rng import ImageRNG
+from rbctrl.testing.diagnosis import Probe, diagnose
 from rbctrl.testing.report import CheckError, Report, relative_error, require
 
-LEVELS = (0.1, 0.3, 1.0)  # sigma / alpha, on [-1, 1]
+LEVELS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0)  # sigma / alpha, on [-1, 1]; those that the prior reaches
 _NAMES = ["china", "rocket", "camera"]
 
 
-def check_prior(prior: Prior, shape: tuple[int, ...] | None = None) -> Report:
-    """Checks a prior against the contract of `rbctrl.priors.base`, on training photographs of this package.
+def check_prior(prior: Prior, shape: tuple[int, ...] | None = None, images: Tensor | None = None) -> Report:
+    """Checks a prior against the contract of `rbctrl.priors.base`, on photographs.
 
-    Estimates are finite and add up to x_t; no row sees another; for a prior of RGB images, x0_hat is nearer to the
-    image than x_t / alpha is, at three noise levels. If it is not, the parameterisations are tried and the fitting
-    one is named.
+    Estimates are finite and add up to x_t; no row sees another; x0_hat of a prior of RGB images is nearer to the image
+    than x_t / alpha is, at every noise level. A network is also read under other conventions, and the likely mistake in
+    its declaration is named.
 
     Args:
         prior: loaded here.
-        shape: of one image, [3, S, S]; None is that of the prior, else (3, 64, 64). A prior of other states is
-            checked on random ones of its own shape.
+        shape: of one image, [3, S, S]; None is what the prior was trained at, else (3, 64, 64). A prior of other states
+            is checked on random ones of its own shape.
+        images: [B, 3, H, W] in [-1, 1]; None takes training photographs of this package, at `shape`.
 
     Returns:
-        (check, value): relative errors, and the gain in dB of x0_hat over x_t / alpha at each level.
+        (check, value): relative errors, and in dB the PSNR of x_t / alpha ("noisy") and of x0_hat, and their difference
+        ("gain"), for each level sigma / alpha.
 
     Raises:
-        CheckError: the first check that fails.
+        CheckError: the first check that fails; its `report` holds what was measured.
     """
     prior.load()
-    own = getattr(prior, "shape", None)
-    shape = tuple(shape or own or (3, 64, 64))
-    images = _images(shape) if len(shape) == 3 and shape[0] == 3 else None
-    rng = ImageRNG(0, tuple((name, 0) for name in _NAMES))
     report: Report = []
-    states = prior.state_shape(shape)
-    for level in LEVELS:
-        t = LogSNR(_log_snr(level), 9.0).times(prior.schedule, 1)[0]
-        alpha, sigma = (float(v) for v in prior.schedule.levels(t))
-        clean = rng.normal("x0", states) if images is None else prior.codec.encode(images)
-        x_t = alpha * clean + sigma * rng.normal(f"level {level}", states)
-        est = _predict(prior, x_t, t)
-        _check_estimate(report, prior, est, x_t, t, alpha, sigma, level)
-        if images is not None:
-            gain = _gain(est, x_t, clean, alpha)
-            if not gain > 0:
-                raise CheckError(_diagnosis(prior, x_t, t, clean, alpha, level, gain))
-            report.append((f"gain in dB at {level}", gain))
+    try:
+        _check(prior, report, _probes(prior, shape, images))
+    except CheckError as error:
+        error.report = report
+        raise
     return report
 
 
-def _log_snr(level: float) -> float:
-    return -2 * float(torch.tensor(level, dtype=torch.float64).log())
+def _check(prior: Prior, report: Report, probes: list[Probe]) -> None:
+    estimates = [_predict(prior, probe.x_t, probe.t) for probe in probes]
+    photographs = all(probe.real for probe in probes)
+    for probe, est in zip(probes, estimates):
+        if photographs:
+            report.append((f"noisy at {probe.level:g}", probe.psnr(probe.x_t / probe.alpha)))
+            report.append((f"psnr at {probe.level:g}", probe.psnr(est.x0_hat)))
+            report.append((f"gain at {probe.level:g}", probe.gain(est)))
+    network = photographs and isinstance(prior, NetworkPrior)
+    mistake = diagnose(prior, [probe.both_ways() for probe in probes[::2]]) if network else None
+    for probe, est in zip(probes, estimates):
+        if mistake is None or math.isfinite(float(est.x0_hat.sum())):
+            _check_estimate(report, prior, probe, est)
+    if photographs:
+        _check_gains(probes, estimates, mistake)
 
 
-def _images(shape: tuple[int, ...]) -> Tensor:
-    return torch.stack([item.image for item in Photos(_NAMES, shape[1]).items()])
+def _probes(prior: Prior, shape: tuple[int, ...] | None, images: Tensor | None) -> list[Probe]:
+    shape = tuple(images.shape[1:] if images is not None else shape or _shape(prior))
+    if images is None and len(shape) == 3 and shape[0] == 3:
+        images = torch.stack([item.image for item in Photos(_NAMES, shape[1]).items()])
+    states = prior.state_shape(shape)
+    rng = ImageRNG(0, tuple((f"image {k}", 0) for k in range(3 if images is None else len(images))))
+    with torch.no_grad():
+        clean = rng.normal("x0", states) if images is None else prior.codec.encode(images)
+    probes = []
+    for level in LEVELS:
+        t = LogSNR(-2 * math.log(level), 9.0).times(prior.schedule, 1)[0]
+        if t > 1:
+            continue
+        alpha, sigma = (float(v) for v in prior.schedule.levels(t))
+        x_t = alpha * clean + sigma * rng.normal(f"level {level}", states)
+        if _reaches(prior, x_t, t):
+            probes.append(Probe(level, t, alpha, sigma, clean, x_t, images is not None))
+    if not probes:
+        raise CheckError(f"this prior reaches none of the noise levels {LEVELS}, sigma / alpha on [-1, 1]")
+    return probes
+
+
+def _shape(prior: Prior) -> tuple[int, ...]:
+    """Of an image that the prior should be good at."""
+    side, own = getattr(prior, "trained_at", None), getattr(prior, "shape", None)
+    if side is not None:
+        return (3, side, side)
+    return own if own is not None and isinstance(prior.codec, Identity) else (3, 64, 64)
+
+
+def _reaches(prior: Prior, x_t: Tensor, t: Tensor) -> bool:
+    """Whether the network, which may have a schedule of its own, was trained at so much noise."""
+    if not isinstance(prior, NetworkPrior) or prior.native:
+        return True
+    try:
+        prior._level(t)
+    except ValueError:
+        return False
+    return True
 
 
 @torch.no_grad()
@@ -72,41 +113,24 @@ def _predict(prior: Prior, x_t: Tensor, t: Tensor) -> Estimate:
     return prior.predict(x_t, t)
 
 
-def _check_estimate(
-    report: Report, prior: Prior, est: Estimate, x_t: Tensor, t: Tensor, alpha: float, sigma: float, level: float
-) -> None:
+def _check_estimate(report: Report, prior: Prior, probe: Probe, est: Estimate) -> None:
+    x_t, at = probe.x_t, f"at {probe.level:g}"
     broken = float((~est.x0_hat.isfinite()).sum() + (~est.eps_hat.isfinite()).sum())
-    require(report, f"finite at {level}", broken, 0, "the estimate has {} numbers that are not finite")
-    total = alpha * est.x0_hat + sigma * est.eps_hat
+    require(report, f"finite {at}", broken, 0, "the estimate has {} numbers that are not finite")
     if getattr(prior, "clip", None) is None:
-        require(
-            report, f"sum at {level}", relative_error(total, x_t), 1e-3, "alpha x0_hat + sigma eps_hat misses x_t by {}"
-        )
-    for k in range(len(x_t)):
-        alone = _predict(prior, x_t[k : k + 1], t).x0_hat
-        gap = relative_error(alone, est.x0_hat[k : k + 1])
-        require(
-            report, f"rows at {level}", gap, 1e-3, f"image {k} alone is denoised otherwise, by {{}}: a batch statistic?"
-        )
+        gap = relative_error(probe.alpha * est.x0_hat + probe.sigma * est.eps_hat, x_t)
+        require(report, f"sum {at}", gap, 1e-3, "alpha x0_hat + sigma eps_hat misses x_t by {}")
+    alone = [_predict(prior, x_t[k : k + 1], probe.t).x0_hat for k in range(len(x_t))]
+    gap = max(relative_error(alone[k], est.x0_hat[k : k + 1]) for k in range(len(x_t)))
+    require(report, f"rows {at}", gap, 1e-3, "an image alone is denoised otherwise, by {}: a batch statistic?")
 
 
-def _gain(est: Estimate, x_t: Tensor, clean: Tensor, alpha: float) -> float:
-    """Mean over the images, in dB."""
-    before, after = ((v - clean).flatten(1).square().mean(1) for v in (x_t / alpha, est.x0_hat))
-    return float((10 * (before / after).log10()).mean())
-
-
-def _diagnosis(prior: Prior, x_t: Tensor, t: Tensor, clean: Tensor, alpha: float, level: float, gain: float) -> str:
-    said = f"at sigma/alpha = {level} x0_hat is {-gain:.1f} dB further from the image than x_t / alpha"
-    if not isinstance(prior, NetworkPrior):
-        return f"{said}: this prior does not denoise photographs"
-    gains = {}
-    for option in get_args(Parameterization):
-        other = copy.copy(prior)
-        other.parameterization = option
-        gains[option] = _gain(_predict(other, x_t, t), x_t, clean, alpha)
-    best = max(gains, key=gains.__getitem__)
-    if gains[best] > 0:
-        better = f"it looks like {best} and was declared {prior.parameterization}"
-        return f"{said}; {better} (with {best}: +{gains[best]:.1f} dB)"
-    return f"{said}, and no parameterisation mends it: check time_input, network_schedule and value_range"
+def _check_gains(probes: list[Probe], estimates: list[Estimate], mistake: str | None) -> None:
+    worst, level = min((probe.gain(est), probe.level) for probe, est in zip(probes, estimates))
+    if worst <= 0:
+        by = f"by {-worst:.1f} dB" if math.isfinite(worst) else "by any measure"
+        said = f"at sigma/alpha = {level:g} x0_hat is further from the image than x_t / alpha is, {by}"
+        hint = "no other parameterisation, sign, time input or range mends it: check network_schedule and the weights"
+        raise CheckError(f"{said}; {mistake or hint}")
+    if mistake is not None:
+        raise CheckError(f"it denoises, but would do so better under other conventions: {mistake}")

@@ -1,4 +1,4 @@
-"""What the suites share: the error they raise and the list they return."""
+"""What the suites share: the error they raise and the list they return, and that list as text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ Report = list[tuple[str, float]]  # (what was checked, largest relative error)
 
 
 class CheckError(AssertionError):
-    """Something does not keep its contract."""
+    """Something does not keep its contract. `report` holds what was measured before."""
+
+    report: Report = []
 
 
 def relative_error(value: Tensor, expected: Tensor) -> float:
@@ -31,3 +33,19 @@ def require(report: Report, check: str, value: float, tolerance: float, message:
 def describe(value: object) -> str:
     """What came back instead of what was asked for."""
     return f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+def as_text(report: Report) -> str:
+    """A line for each check; checks named "what at level" make one table with a line for each level."""
+    plain = [f"  {check:<20} {value:.3g}" for check, value in report if " at " not in check]
+    levels: dict[str, dict[str, float]] = {}
+    for check, value in report:
+        name, _, level = check.partition(" at ")
+        if level:
+            levels.setdefault(level, {})[name] = value
+    columns = list(dict.fromkeys(name for row in levels.values() for name in row))
+    table = ["  " + "".join(f"{name:>9}" for name in ["level", *columns])] if levels else []
+    for level, row in levels.items():
+        cells = [f"{row[name]:>9.3g}" if name in row else " " * 9 for name in columns]
+        table.append(f"  {level:>9}" + "".join(cells))
+    return "\n".join([*table, *plain])
