@@ -22,6 +22,7 @@ NEEDS = {
     ("operator", "custom"): ["operator._target_=rbctrl.operators.Identity"],
     ("operator", "mask_file"): ["operator.path={tmp}/mask.png"],
     ("operator", "kernel_blur"): ["operator.path={tmp}/kernel.npy"],
+    ("operator", "nonlinear_blur"): ["operator.path={tmp}/wizard.pth"],
     ("cost", "custom"): ["cost._target_=rbctrl.costs.TotalVariation"],
     ("controller", "custom"): ["controller._target_=rbctrl.controllers.NoControl"],
     ("data", "folder"): ["data.path={tmp}"],
@@ -43,11 +44,15 @@ NEEDS = {
 @pytest.fixture
 def folder(tmp_path):
     import numpy as np
+    import torch
     from PIL import Image
+
+    from rbctrl.operators.kernel_wizard import KernelWizard
 
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "image.png")
     Image.fromarray(np.full((16, 16), 255, np.uint8)).save(tmp_path / "mask.png")
     np.save(tmp_path / "kernel.npy", np.ones((3, 3)) / 9)
+    torch.save(KernelWizard(1, 1, 1).state_dict(), tmp_path / "wizard.pth")
     return tmp_path
 
 

@@ -14,7 +14,7 @@ from rbctrl.codecs import Identity
 from rbctrl.costs import Cost
 from rbctrl.noise import Noise
 from rbctrl.observation import Objective, Observation
-from rbctrl.operators.base import LinearOperator, Operator
+from rbctrl.operators.base import LinearOperator, Operator, PseudoInvertible
 from rbctrl.priors.base import Estimate, Prior
 from rbctrl.process import ReverseProcess, Step
 from rbctrl.rng import ImageRNG
@@ -204,11 +204,23 @@ def needs_pixels(setup: Setup, name: str) -> str | None:
     )
 
 
+ANY_OPERATOR = "dps, rb_modulation, daps and red_diff take any differentiable operator"
+
+
 def needs_linear(setup: Setup, name: str) -> str | None:
     """The reason if the operator has no adjoint and pseudo-inverse."""
     if isinstance(setup.operator, LinearOperator):
         return None
     return (
         f"{name} needs a linear operator with a pseudo-inverse, and {type(setup.operator).__name__} is not one; "
-        "dps and rb_modulation take any differentiable operator"
+        f"{ANY_OPERATOR}"
+    )
+
+
+def needs_pinv(setup: Setup, name: str) -> str | None:
+    """The reason if the operator has no pseudo-inverse, linear or not."""
+    if isinstance(setup.operator, PseudoInvertible):
+        return None
+    return (
+        f"{name} needs an operator with a pseudo-inverse, and {type(setup.operator).__name__} has none; {ANY_OPERATOR}"
     )

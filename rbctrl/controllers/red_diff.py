@@ -19,7 +19,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Run, Setup, State, adam_step, gradient, needs_linear
+from rbctrl.controllers.base import Controller, Run, Setup, State, adam_step, gradient
 from rbctrl.controllers.guidance import needs_signal
 from rbctrl.priors.base import Estimate
 from rbctrl.process import Step
@@ -42,7 +42,8 @@ class REDdiff(Controller):
 
     A point estimate and no sampler: samples of one image differ by what Adam makes of the noise, which falls with lr,
     and not by the posterior's spread. Its energy is undefined (NaN): no step is a control of the reverse process. Only
-    the levels of the sampler are used, not its integrator. A step costs one evaluation.
+    the levels of the sampler are used, not its integrator. A step costs one evaluation. It starts from A^+ y, or where
+    the operator has no pseudo-inverse from its `guess`.
 
     Note:
         The released loss is mean |y - A mu|^2 / 2 over the M measured entries, and its second term a mean over the N
@@ -75,11 +76,11 @@ class REDdiff(Controller):
             raise ValueError(f"betas are two numbers in [0, 1), got {self.betas}")
 
     def check(self, setup: Setup) -> str | None:
-        return needs_linear(setup, "red_diff") or needs_signal(setup, "red_diff")
+        return needs_signal(setup, "red_diff")
 
     def start(self, run: Run) -> tuple[Tensor, State]:
         process = run.process
-        mu = run.objective.codec.encode(run.obs.operator.pinv(run.obs.y))
+        mu = run.objective.codec.encode(run.obs.operator.guess(run.obs.y))
         zero = torch.zeros_like(mu)
         x_T = process.alpha[0] * mu + process.sigma[0] * run.rng.normal("init", process.shape)
         return x_T, {"mu": mu, "m": zero, "v": zero}

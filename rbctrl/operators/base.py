@@ -9,6 +9,12 @@ closed form is written:
 
 Images are [B, C, H, W] in [-1, 1]; rho is a float or a tensor [B, 1, ...].
 
+A non-linear operator is `forward`, made of torch operations. Some have a pseudo-inverse in the sense of Song et al.
+(ICLR 2023, section 3.3), A(A^+(A(x))) = A(x), and derive from `PseudoInvertible`.
+
+What is random is drawn per item, from (seed, item), so that a run needs no file to be repeated. To share it with
+others, `rbctrl draw` writes it to one and the operator's `file` reads it (see `stored`).
+
 Where A is ill-conditioned and rho small or 0, the iteration ends before it has converged. The images above are then
 regularised ones, in which small singular values of A are damped as by a larger rho. Where the relative residual is left
 above `solve.USEFUL`, the log says so, once per operator. It is no error: the exact solution would amplify the noise of
@@ -20,6 +26,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -31,7 +38,13 @@ log = logging.getLogger(__name__)
 
 
 class Operator(nn.Module, ABC):
-    """A measurement, differentiable where a gradient exists. Drawn masks and kernels are buffers."""
+    """A measurement, differentiable where a gradient exists. Drawn masks and kernels are buffers.
+
+    Attributes:
+        drawn: name of the buffer [B, ...] that `draw` fills per item; None: nothing is random.
+    """
+
+    drawn: ClassVar[str | None] = None
 
     @abstractmethod
     def forward(self, image: Tensor) -> Tensor:
@@ -49,13 +62,33 @@ class Operator(nn.Module, ABC):
         """The image shape [C, H, W] that gives measurements of shape `y_shape` (no batch)."""
         return y_shape
 
+    def guess(self, y: Tensor) -> Tensor:
+        """A first image [B, C, H, W] for methods that start from one; mid-grey unless a subclass knows better."""
+        return y.new_zeros(len(y), *self.image_shape(tuple(y.shape[1:])))
+
+    def fingerprint(self) -> str:
+        """Identifies files that the configuration only names, for the key of a result; empty where there are none."""
+        return ""
+
     @property
     def observed(self) -> Tensor | None:
         """1 where an entry of y is measured, 0 where it is not, broadcastable to y; None: everywhere."""
         return None
 
 
-class LinearOperator(Operator):
+class PseudoInvertible(Operator):
+    """An operator with an A^+ such that A(A^+(A(x))) = A(x)."""
+
+    @abstractmethod
+    def pinv(self, y: Tensor) -> Tensor:
+        """A^+(y), an image [B, C, H, W] that is measured as y, for every y = A(x)."""
+
+    def guess(self, y: Tensor) -> Tensor:
+        """A^+(y)."""
+        return self.pinv(y)
+
+
+class LinearOperator(PseudoInvertible):
     """A linear operator with its exact transpose.
 
     Attributes:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from torch.nn.functional import pad
 from rbctrl.operators.base import LinearOperator
 from rbctrl.operators.common import Boundary, check_boundary, damped_inverse, image_sides, with_buffers
 from rbctrl.operators.motion import motion_kernel
+from rbctrl.operators.stored import read_draws
 from rbctrl.operators.torus import fold, multiply, on_torus, smooth
 from rbctrl.rng import ImageRNG
 
@@ -135,16 +136,23 @@ class MotionBlur(Blur):
         size: side of the kernel, odd.
         intensity: 0 for straight lines to 1 for knots.
         boundary: "reflect" (mirrored, edge not repeated), "circular" or "zero".
+        file: kernels that `rbctrl draw` wrote, by item; None: drawn.
 
     Raises:
         ValueError: size is even or below 3, intensity is not in [0, 1], or the boundary is unknown.
+        FileNotFoundError: there is no such file.
     """
 
-    def __init__(self, size: int, intensity: float, boundary: Boundary = "reflect") -> None:
+    drawn: ClassVar[str] = "kernel"
+
+    def __init__(
+        self, size: int, intensity: float, boundary: Boundary = "reflect", file: str | Path | None = None
+    ) -> None:
         super().__init__(boundary)
         if size < 3 or size % 2 == 0 or not 0 <= intensity <= 1:
             raise ValueError(f"MotionBlur needs an odd size >= 3 and intensity in [0, 1], got {size} and {intensity}")
         self.size, self.intensity = size, intensity
+        self.stored = None if file is None else read_draws(file, self)
 
     def draw(self, rng: ImageRNG, shape: tuple[int, ...]) -> Blur:
         """The operator with one kernel per row.
@@ -153,6 +161,8 @@ class MotionBlur(Blur):
             ValueError: the image shape [C, H, W] is too small for the mirror image that the kernel needs.
         """
         check_margins(self.boundary, (self.size, self.size), image_sides(shape, self), self)
+        if self.stored is not None:
+            return self._with_kernel(self.stored.of(rng, (1, self.size, self.size)))
         kernels = [motion_kernel(g, self.size, self.intensity) for g in rng.of_items().generators("kernel")]
         return self._with_kernel(torch.from_numpy(np.stack(kernels)[:, None]).to(rng.device, rng.dtype))
 

@@ -1,4 +1,4 @@
-"""What several operators share: a copy that carries drawn tensors, the boundary conditions, and the damped inverse.
+"""What several operators share: copies with drawn tensors, boundary conditions, the damped inverse, straight-through.
 
 An operator diagonalised as A A^T = U diag(lam) U^T has (A A^T + rho I)^-1 = U diag(1 / (lam + rho)) U^T. At rho = 0
 that is the pseudo-inverse, which divides by nothing smaller than `CUTOFF` times the largest singular value: fp32
@@ -42,6 +42,11 @@ def image_sides(shape: tuple[int, ...], owner: object) -> tuple[int, int]:
             "use operator=matrix or identity"
         )
     return shape[1], shape[2]
+
+
+def straight_through(value: Tensor, smooth: Tensor) -> Tensor:
+    """`value` with the gradient of `smooth`: that of a step is 0 or infinite and of no use to a controller."""
+    return smooth + (value - smooth).detach() if smooth.requires_grad else value
 
 
 def check_boundary(boundary: str, owner: object) -> Boundary:

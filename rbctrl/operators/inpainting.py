@@ -1,7 +1,7 @@
 """Inpainting: y = m x with m = 1 where a pixel is observed and 0 where it is missing, the same for all channels.
 
 A = A^T = A^+ = diag(m), and prox moves the observed pixels alone, by (y - x) / (1 + rho). Masks are drawn per item, so
-all posterior samples of one image share theirs.
+all posterior samples of one image share theirs; a `file` of `rbctrl draw` gives them in place of the seed.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from rbctrl.operators.base import LinearOperator
 from rbctrl.operators.brush import brush_strokes
 from rbctrl.operators.common import damped_inverse, image_sides, with_buffers
+from rbctrl.operators.stored import read_draws
 from rbctrl.operators.svd import SVD, diagonal
 from rbctrl.rng import ImageRNG
 
@@ -26,13 +26,19 @@ Side = Literal["left", "right", "top", "bottom"]
 
 
 class Mask(LinearOperator):
-    """A mask per image; a subclass says which pixels are missing."""
+    """A mask per image; a subclass says which pixels are missing.
 
+    Args:
+        file: masks that `rbctrl draw` wrote, by item; None: those of the subclass.
+    """
+
+    drawn: ClassVar[str] = "mask"
     mask: Tensor | None
 
-    def __init__(self) -> None:
+    def __init__(self, file: str | Path | None = None) -> None:
         super().__init__()
         self.register_buffer("mask", None)
+        self.stored = None if file is None else read_draws(file, self)
 
     @abstractmethod
     def missing(self, generator: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -45,6 +51,8 @@ class Mask(LinearOperator):
             ValueError: the mask does not fit the image shape [C, H, W].
         """
         sides = image_sides(shape, self)
+        if self.stored is not None:
+            return with_buffers(self, mask=self.stored.of(rng, (1, *sides)))
         missing = [self.missing(generator, *sides) for generator in rng.of_items().generators("mask")]
         observed = torch.from_numpy(~np.stack(missing)[:, None])
         return with_buffers(self, mask=observed.to(rng.device, rng.dtype))
@@ -96,6 +104,7 @@ class BoxMask(Mask):
         size: its side in pixels.
         placement: "random" (per item, uniform) or "centre".
         margin: pixels left observed around a random hole.
+        file: as in `Mask`.
 
     Raises:
         ValueError: size < 1, margin < 0 or an unknown placement.
@@ -105,8 +114,14 @@ class BoxMask(Mask):
         (corners 16..111 of 256 for a hole of 128); here both ends are possible (16..112).
     """
 
-    def __init__(self, size: int, placement: Literal["random", "centre"] = "random", margin: int = 0) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        size: int,
+        placement: Literal["random", "centre"] = "random",
+        margin: int = 0,
+        file: str | Path | None = None,
+    ) -> None:
+        super().__init__(file)
         if placement not in ("random", "centre"):
             raise ValueError(f"BoxMask has no placement {placement!r}: use 'random' or 'centre'")
         if size < 1 or margin < 0:
@@ -133,13 +148,14 @@ class RandomMask(Mask):
 
     Args:
         fraction: of missing pixels, in (0, 1).
+        file: as in `Mask`.
 
     Raises:
         ValueError: fraction is not in (0, 1).
     """
 
-    def __init__(self, fraction: float) -> None:
-        super().__init__()
+    def __init__(self, fraction: float, file: str | Path | None = None) -> None:
+        super().__init__(file)
         if not 0 < fraction < 1:
             raise ValueError(f"RandomMask needs a fraction of missing pixels in (0, 1), got {fraction}")
         self.fraction = fraction
@@ -156,13 +172,14 @@ class FreeformMask(Mask):
 
     Args:
         coverage: (low, high); the fraction of missing pixels of each item is drawn uniformly between them.
+        file: as in `Mask`.
 
     Raises:
         ValueError: not 0 <= low < high < 1.
     """
 
-    def __init__(self, coverage: Sequence[float]) -> None:
-        super().__init__()
+    def __init__(self, coverage: Sequence[float], file: str | Path | None = None) -> None:
+        super().__init__(file)
         if len(coverage) != 2 or not 0 <= coverage[0] < coverage[1] < 1:
             raise ValueError(f"FreeformMask needs coverage (low, high) with 0 <= low < high < 1, got {coverage}")
         self.coverage = tuple(coverage)
@@ -199,32 +216,3 @@ class HalfMask(Mask):
         }
         missing[half[self.side]] = True
         return missing
-
-
-class MaskFile(Mask):
-    """The user's own mask, for every image: white (above mid-grey) is observed, black is missing.
-
-    Args:
-        path: an image file of the size of the images; it is never resized.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        super().__init__()
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"MaskFile: there is no file {str(path)!r}")
-        self.path = str(path)
-        with Image.open(path) as picture:
-            self._missing = np.asarray(picture.convert("L")) < 128
-
-    def missing(self, generator: np.random.Generator, height: int, width: int) -> np.ndarray:
-        """The dark pixels of the file, if it fits."""
-        if self._missing.shape != (height, width):
-            rows, columns = self._missing.shape
-            raise ValueError(
-                f"MaskFile: {self.path!r} is {rows} x {columns} (height x width), the images are {height} x {width}: "
-                "resize the file"
-            )
-        return self._missing

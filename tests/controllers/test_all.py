@@ -7,16 +7,15 @@ from controllers.latents import latent_run
 from worlds import exact_process, image_run, plane, plane_run, unit_prior
 
 from rbctrl.controllers import NoControl, RBModulation
+from rbctrl.operators.base import LinearOperator
 from rbctrl.operators.matrix import Matrix
 from rbctrl.operators.svd import SVD
 from rbctrl.process import Step
 from rbctrl.sampling import sample
 
 
-class Half(torch.nn.Module):
+class Half(LinearOperator):
     """A linear operator on images of 8 px that keeps the left half; small and without draws."""
-
-    observed = None
 
     def forward(self, image):
         return image[..., :4]
@@ -24,24 +23,12 @@ class Half(torch.nn.Module):
     def adjoint(self, y):
         return torch.cat([y, torch.zeros_like(y)], dim=-1)
 
-    def pinv(self, y):
-        return self.adjoint(y)
-
     def gram_solve(self, v, rho=0.0):
         return v / (1 + rho)
-
-    def prox(self, image, y, rho):
-        return image + self.adjoint(self.gram_solve(y - self(image), rho))
 
     def svd(self, like):
         seen = (torch.arange(like.shape[-1]) < 4).to(like)
         return SVD(seen, lambda x: x, lambda c: c, self.adjoint)
-
-    def draw(self, rng, shape):
-        return self
-
-    def take(self, rows):
-        return self
 
 
 ALL = [*PIXEL, *EXACT, *(f"latent/{name}" for name in LATENT)]

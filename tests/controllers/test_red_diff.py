@@ -118,8 +118,21 @@ class LeftHalf(Operator):
         return image[..., :4]
 
 
-def test_operators_without_pseudo_inverse_and_a_start_without_signal_are_refused():
-    assert "pseudo-inverse" in REDdiff().check(setup(tiny_prior(), LeftHalf()))
+def test_without_a_pseudo_inverse_it_starts_from_the_operators_guess():
+    class Bright(LeftHalf):
+        def guess(self, y):
+            return torch.cat([y, y], -1)
+
+        def image_shape(self, y_shape):
+            return (*y_shape[:-1], 8)
+
+    run = image_run(Bright(), n=2)
+    mu = REDdiff().start(run)[1]["mu"]
+    assert torch.equal(mu, torch.cat([run.obs.y, run.obs.y], -1))
+    assert not LeftHalf().guess(run.obs.y).any()  # mid-grey where an operator knows nothing
+
+
+def test_a_start_without_signal_is_refused():
     assert REDdiff().check(setup(tiny_prior(), HalfMask())) is None
     flow = image_run(HalfMask(), prior=tiny_prior(RectifiedFlow()), grid=Uniform())
     assert "alpha" in REDdiff().check(flow.setup)

@@ -8,11 +8,14 @@ import torch
 from PIL import Image
 
 from rbctrl.operators import (
+    BlockSensing,
     BoxMask,
     Downsample,
     DownsampleBicubic,
     FreeformMask,
     GaussianBlur,
+    Grayscale,
+    Hadamard,
     HalfMask,
     Identity,
     KernelBlur,
@@ -20,6 +23,7 @@ from rbctrl.operators import (
     MaskFile,
     MotionBlur,
     RandomMask,
+    UndersampledFourier,
 )
 from rbctrl.operators.common import CUTOFF
 from rbctrl.rng import ImageRNG
@@ -37,6 +41,13 @@ LINEAR = {
     "half_bottom": lambda: HalfMask("bottom"),
     "downsample": lambda: Downsample(2),
     "downsample_bicubic": lambda: DownsampleBicubic(2),
+    "grayscale": Grayscale,
+    "grayscale_luma": lambda: Grayscale("luma"),
+    "hadamard": lambda: Hadamard(0.4),
+    "hadamard_plain": lambda: Hadamard(0.4, "none"),
+    "block_sensing": lambda: BlockSensing(0.6, 2),
+    "fourier": lambda: UndersampledFourier(2, 0.25),
+    "fourier_odd": lambda: UndersampledFourier(1.5, 0.2),
 } | {
     f"{name}_{boundary}": (lambda make=make, boundary=boundary: make(boundary))
     for boundary in ("reflect", "circular", "zero")
@@ -46,21 +57,32 @@ LINEAR = {
         "kernel": lambda boundary: KernelBlur(KERNEL, boundary),
     }.items()
 }
+SHAPES = {
+    "grayscale": (3, 4, 5),
+    "grayscale_luma": (3, 4, 5),
+    "hadamard": (2, 4, 8),
+    "hadamard_plain": (2, 4, 8),
+    "fourier_odd": (1, 5, 7),
+}
 every = pytest.mark.parametrize("name", LINEAR)
 
 
-def dense(drawn: LinearOperator, row: int) -> torch.Tensor:
-    n = int(np.prod(SHAPE))
-    images = torch.eye(n, dtype=torch.float64).view(n, *SHAPE)
+def shape_of(name: str) -> tuple[int, ...]:
+    return SHAPES.get(name, SHAPE)
+
+
+def dense(drawn: LinearOperator, row: int, shape: tuple[int, ...]) -> torch.Tensor:
+    n = int(np.prod(shape))
+    images = torch.eye(n, dtype=torch.float64).view(n, *shape)
     return drawn.take(torch.full((n,), row))(images).flatten(1).T
 
 
 def problem(name: str, make_rng) -> tuple[LinearOperator, torch.Tensor, torch.Tensor, list[torch.Tensor]]:
     rng: ImageRNG = make_rng(3)
-    drawn = LINEAR[name]().double().draw(rng, SHAPE)
-    x = rng.normal("x", SHAPE)
+    drawn = LINEAR[name]().double().draw(rng, shape_of(name))
+    x = rng.normal("x", shape_of(name))
     v = rng.normal("v", tuple(drawn(x).shape[1:]))
-    return drawn, x, v, [dense(drawn, row) for row in range(3)]
+    return drawn, x, v, [dense(drawn, row, shape_of(name)) for row in range(3)]
 
 
 def rows_of(matrices: list[torch.Tensor], vectors: torch.Tensor) -> torch.Tensor:
@@ -69,7 +91,7 @@ def rows_of(matrices: list[torch.Tensor], vectors: torch.Tensor) -> torch.Tensor
 
 @every
 def test_keeps_the_contract(name: str) -> None:
-    report = check_operator(LINEAR[name](), SHAPE)
+    report = check_operator(LINEAR[name](), shape_of(name))
     assert {"dot test", "vjp", "pinv", "prox 0.01", "rho per row", "fp32"} <= {check for check, _ in report}
 
 
@@ -117,7 +139,7 @@ def test_a_batch_is_its_rows_in_any_order(name: str, make_rng) -> None:
 def test_drawing_and_taking_leave_the_operator_alone(name: str, make_rng) -> None:
     drawn, x, _, _ = problem(name, make_rng)
     before = drawn(x)
-    drawn.draw(make_rng(3, seed=1), SHAPE)
+    drawn.draw(make_rng(3, seed=1), shape_of(name))
     drawn.take(torch.tensor([1]))(x[:1])
     assert torch.equal(drawn(x), before)
 
@@ -125,11 +147,12 @@ def test_drawing_and_taking_leave_the_operator_alone(name: str, make_rng) -> Non
 @every
 def test_all_samples_of_an_item_share_the_operator_and_items_do_not(name: str, make_rng) -> None:
     rng = make_rng(4, 2)
-    drawn = LINEAR[name]().draw(rng, SHAPE)
-    x = make_rng(1).normal("x", SHAPE).expand(8, *SHAPE)
+    shape = shape_of(name)
+    drawn = LINEAR[name]().draw(rng, shape)
+    x = make_rng(1).normal("x", shape).expand(8, *shape)
     y = drawn(x)
     assert torch.equal(y[::2], y[1::2])
-    if name in ("box", "random", "freeform", "motion_reflect"):
+    if name in ("box", "random", "freeform", "motion_reflect", "hadamard", "fourier_odd"):
         assert not torch.equal(y[0], y[2])
 
 

@@ -12,12 +12,13 @@ from hydra.utils import instantiate
 from omegaconf.errors import MissingMandatoryValue
 from PIL import Image
 
-from rbctrl.operators import DownsampleBicubic, GaussianBlur, Identity, Operator
+from rbctrl.operators import DownsampleBicubic, GaussianBlur, Grayscale, Hadamard, Identity, Operator
+from rbctrl.operators.kernel_wizard import KernelWizard
 
 CONF = Path(__file__).parents[2] / "conf"
 OPTIONS = sorted(path.stem for path in (CONF / "operator").glob("*.yaml"))
 STATES = {"matrix": (2,), "mcgdiff": (8,)}  # options for states that are vectors
-FILES = {"mask_file": (128, 128), "kernel_blur": (5, 5)}
+FILES = {"mask_file": (128, 128), "kernel_blur": (5, 5), "nonlinear_blur": None}
 
 
 def option(name: str, **overrides: object) -> Operator:
@@ -29,7 +30,10 @@ def option(name: str, **overrides: object) -> Operator:
 @pytest.mark.parametrize("name", [name for name in OPTIONS if name != "custom"])
 def test_every_option_measures_an_image(name: str, tmp_path, make_rng) -> None:
     overrides = {}
-    if name in FILES:
+    if name == "nonlinear_blur":
+        overrides["path"] = tmp_path / "wizard.pth"
+        torch.save(KernelWizard(2, 1, 1).state_dict(), overrides["path"])
+    elif name in FILES:
         Image.fromarray(np.full(FILES[name], 255, np.uint8)).save(tmp_path / "file.png")
         overrides["path"] = tmp_path / "file.png"
     rng, shape = make_rng(2, dtype=torch.float32), STATES.get(name, (3, 128, 128))
@@ -51,6 +55,8 @@ def test_task_names_are_the_benchmarks(make_rng) -> None:
     assert isinstance(blur, GaussianBlur)
     assert (blur.sigma, blur.boundary) == (1.5, "reflect")
     assert option("deblur_motion").draw(make_rng(1), (3, 128, 128)).kernel.shape == (1, 1, 61, 61)
+    assert isinstance(option("colorization"), Grayscale) and isinstance(option("cs"), Hadamard)
+    assert [option(f"phase_retrieval{end}").value_range for end in ("", "_signed")] == ["unit", "signed"]
     assert option("inpaint_random").draw(make_rng(1), (3, 100, 100)).observed.mean().item() == pytest.approx(0.2)
 
 

@@ -11,11 +11,14 @@ from PIL import Image
 
 from rbctrl.operators import (
     SVD,
+    BlockSensing,
     BoxMask,
     Downsample,
     DownsampleBicubic,
     FreeformMask,
     GaussianBlur,
+    Grayscale,
+    Hadamard,
     HalfMask,
     Identity,
     KernelBlur,
@@ -23,6 +26,7 @@ from rbctrl.operators import (
     MaskFile,
     MotionBlur,
     RandomMask,
+    UndersampledFourier,
 )
 from rbctrl.operators.common import CUTOFF
 from rbctrl.operators.matrix import Matrix
@@ -40,7 +44,13 @@ IMAGES = {
     "gaussian_reflect": lambda: GaussianBlur(0.7, "reflect"),
     "gaussian_circular": lambda: GaussianBlur(0.7, "circular"),
     "gaussian_zero": lambda: GaussianBlur(0.7, "zero"),
+    "grayscale": lambda: Grayscale("luma"),
+    "hadamard": lambda: Hadamard(0.4),
+    "block_sensing": lambda: BlockSensing(0.6, 2),
+    "fourier": lambda: UndersampledFourier(2, 0.25),
+    "fourier_odd": lambda: UndersampledFourier(1.5, 0.2),
 }
+SHAPES = {"grayscale": (3, 4, 5), "hadamard": (2, 4, 8), "fourier_odd": (1, 5, 7)}
 VECTORS = {
     "wide": lambda: Matrix(WIDE),
     "tall": lambda: Matrix(torch.tensor(WIDE).T),
@@ -53,7 +63,8 @@ def problem(name: str, make_rng, n: int = 3) -> tuple[LinearOperator, torch.Tens
     """The drawn operator and n images."""
     rng = make_rng(n)
     if name in IMAGES:
-        return IMAGES[name]().double().draw(rng, SHAPE), rng.normal("x", SHAPE)
+        shape = SHAPES.get(name, SHAPE)
+        return IMAGES[name]().double().draw(rng, shape), rng.normal("x", shape)
     operator = VECTORS[name]()
     return operator, rng.normal("x", (operator.matrix.shape[1],))
 

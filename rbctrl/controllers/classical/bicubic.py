@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from rbctrl.controllers.base import Setup, needs_pixels
+from rbctrl.controllers.base import Setup, needs_linear, needs_pixels
 from rbctrl.controllers.classical.base import Classical, non_negative
 from rbctrl.controllers.classical.denoise import denoise_tv
 from rbctrl.observation import Observation
@@ -36,8 +36,8 @@ class Bicubic(Classical):
         non_negative("controller.denoise", self.denoise)
 
     def check(self, setup: Setup) -> str | None:
-        """Needs pixels and a downsampler."""
-        return needs_pixels(setup, "bicubic") or _needs_downsampler(setup.operator)
+        """Needs pixels and a linear downsampler."""
+        return needs_pixels(setup, "bicubic") or needs_linear(setup, "bicubic") or _needs_downsampler(setup.operator)
 
     def reconstruct(self, obs: Observation, shape: tuple[int, ...]) -> Tensor:
         """[B, C, h, w] to [B, C, H, W]."""

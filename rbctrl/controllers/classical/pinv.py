@@ -10,21 +10,21 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rbctrl.controllers.base import Setup, needs_linear, needs_pixels
+from rbctrl.controllers.base import Setup, needs_pinv, needs_pixels
 from rbctrl.controllers.classical.base import Classical
 from rbctrl.observation import Observation
 
 
 @dataclass(frozen=True)
 class Pinv(Classical):
-    """The pseudo-inverse image A^+ y of any linear operator: what every method has to beat.
+    """The pseudo-inverse image A^+ y of any operator that has one, linear or not: what every method has to beat.
 
     No parameters. The energy is undefined.
     """
 
     def check(self, setup: Setup) -> str | None:
-        """Needs pixels and a linear operator."""
-        return needs_pixels(setup, "the pseudo-inverse") or needs_linear(setup, "the pseudo-inverse")
+        """Needs pixels and an operator with a pseudo-inverse."""
+        return needs_pixels(setup, "the pseudo-inverse") or needs_pinv(setup, "the pseudo-inverse")
 
     def reconstruct(self, obs: Observation, shape: tuple[int, ...]) -> Tensor:
         """A^+ y."""
