@@ -137,7 +137,7 @@ class ReverseProcess:
         """Mean of x_s after step i, given the estimate before it."""
         c_x0, c_eps, _ = self.coefficients[i]
         mean = c_x0 * est.x0_hat
-        return mean if c_eps == 0 else mean.add(est.eps_hat, alpha=c_eps)
+        return mean if c_eps == 0 else mean.add_(est.eps_hat, alpha=c_eps)
 
     def noise(self, i: int) -> float:
         """c_z, the standard deviation of the free step i."""
@@ -169,7 +169,7 @@ class ReverseProcess:
         if c_z == 0.0:
             std = torch.as_tensor(scale, dtype=shift.dtype, device=shift.device).expand_as(step.mean).flatten(1)
             return torch.where(((shift != 0) | (std != 0)).any(1), math.inf, 0.0).to(shift)
-        energy = shift.square().sum(1) / (2 * c_z**2)
+        energy = shift.square_().sum(1) / (2 * c_z**2)
         if isinstance(scale, Tensor):
             ratio = (scale.expand_as(step.mean).flatten(1) / c_z).square()
             return energy + (ratio - 1 - ratio.log()).sum(1) / 2

@@ -122,7 +122,15 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 def _box_muller(radius: np.ndarray, angle: np.ndarray) -> np.ndarray:
     """Standard normal numbers [B, 2 n] in fp32 from random 32-bit words, [B, n] each."""
-    r = (radius.astype(np.float32) + np.float32(0.5)) * np.float32(2**-32)  # in (0, 1]
-    r = np.sqrt(-2 * np.log(r))
-    phi = angle.astype(np.float32) * np.float32(2 * np.pi * 2**-32)
-    return np.concatenate([r * np.cos(phi), r * np.sin(phi)], axis=1)
+    r, phi = radius.astype(np.float32), angle.astype(np.float32)
+    r += np.float32(0.5)
+    r *= np.float32(2**-32)  # in (0, 1]
+    np.log(r, out=r)
+    r *= np.float32(-2)
+    np.sqrt(r, out=r)
+    phi *= np.float32(2 * np.pi * 2**-32)
+    noise = np.empty((len(r), 2, r.shape[1]), np.float32)
+    np.cos(phi, out=noise[:, 0])
+    np.sin(phi, out=noise[:, 1])
+    noise *= r[:, None]
+    return noise.reshape(len(r), -1)

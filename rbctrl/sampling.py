@@ -61,9 +61,7 @@ def sample(run: Run, controller: Controller, on_step: OnStep | None = None) -> R
             x, x_start, energy, alive, x0_hat = (v[step.rows] for v in (x, x_start, energy, alive, x0_hat))
             state = {name: value[step.rows] for name, value in state.items()}
         x_t = x
-        x_s = step.mean
-        if not isinstance(step.std, float | int) or step.std > 0:
-            x_s = x_s + step.std * run.rng.normal(f"step/{i}", process.shape)
+        x_s = _moved(step, run, i)
         alive = alive & x_s.flatten(1).sum(1).isfinite()  # a sum is finite only if all its terms are
         energy = energy + process.kl(step, i)
         if _all(alive):
@@ -77,6 +75,15 @@ def sample(run: Run, controller: Controller, on_step: OnStep | None = None) -> R
     if rows is not None:
         x0_hat, x, x_start, energy, alive = (v[rows] for v in (x0_hat, x, x_start, energy, alive))
     return Result(x0_hat, x, x_start, energy.where(alive, torch.nan), alive, columns, rows)
+
+
+def _moved(step: Step, run: Run, i: int) -> Tensor:
+    """x_s = mean + std z; the noise is ours, so a plain std needs no memory besides it."""
+    if not isinstance(step.std, float | int):
+        return step.mean + step.std * run.rng.normal(f"step/{i}", run.process.shape)
+    if step.std == 0:
+        return step.mean
+    return run.rng.normal(f"step/{i}", run.process.shape).mul_(step.std).add_(step.mean)
 
 
 def _all(alive: Tensor) -> bool:

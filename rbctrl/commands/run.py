@@ -22,6 +22,7 @@ from rbctrl.commands.groups import nearest
 from rbctrl.commands.latest import point_to
 from rbctrl.commands.report import summarize
 from rbctrl.config import CONF_DIR
+from rbctrl.memory import keep_freed_memory
 
 FLAGS = (
     "--help --hydra-help --version --cfg --resolve --package --run --multirun --shell-completion --config-path "
@@ -48,6 +49,7 @@ def run(args: list[str]) -> int:
 
 def run_cell(cfg: DictConfig) -> float:
     """One cell: what a sweeper sees of it is the mean of its first metric, NaN if it failed."""
+    keep_freed_memory()  # here, since a launcher may have started this process
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     name = f"cell {HydraConfig.get().job.num} ({HydraConfig.get().job.override_dirname}): " if sweep else ""
     try:

@@ -51,7 +51,7 @@ class NetworkPrior(Prior):
             a step lies between its bounds (`Estimate.variance_fraction` is (v + 1) / 2).
         sign: -1 if the network puts out the negative of what the parameterisation says.
         clip: (low, high) that x0_hat is clipped to; eps_hat follows. DPS as released clips to (-1, 1).
-        memory_format: of the network's weights and input.
+        memory_format: of the network's weights; its convolutions turn their input to it by themselves.
         fingerprint: identifies the weights.
         files: what the function that builds the network reads.
         trained_at: side in pixels of the images it was trained on; `rbctrl check` tests it there. None: any.
@@ -144,14 +144,18 @@ class NetworkPrior(Prior):
         if key not in self._levels:
             self._levels[key] = self._level(t)
         alpha, sigma, a, s, time = self._levels[key]
-        x = x_t if self.native else x_t * (a * self.radius / alpha) + a * self.center
+        x = x_t if self.native else x_t * (a * self.radius / alpha)
+        if self.center != 0:
+            x = x + a * self.center
         out, fraction = self._evaluate(x, time)
         if self.native and self.clip is None:
             return replace(self._native_estimate(x, out, alpha, sigma), variance_fraction=fraction)
-        x0_hat = (self._x0(x, out, a, s) - self.center) / self.radius
+        x0_hat = self._x0(x, out, a, s)
+        if (self.radius, self.center) != (1.0, 0.0):
+            x0_hat = (x0_hat - self.center) / self.radius
         if self.clip is not None:
             x0_hat = x0_hat.clamp(*self.clip)
-        return Estimate(x0_hat, x_t.sub(x0_hat, alpha=alpha) / sigma, fraction)
+        return Estimate(x0_hat, x_t.sub(x0_hat, alpha=alpha).div_(sigma), fraction)
 
     def _level(self, t: Tensor) -> _Level:
         """alpha_t, sigma_t; the network's own alpha, sigma and time input where it saw this signal-to-noise ratio."""
@@ -179,8 +183,7 @@ class NetworkPrior(Prior):
             raise RuntimeError("the weights are not there yet: call load() before the first use of the prior")
         weights = next(self.network.parameters(), x)  # reduced precision, or fp32 in an fp64 run, stays in the network
         time = torch.full((len(x),), time_input, dtype=weights.dtype, device=x.device)
-        x_net = x.to(weights.dtype)
-        out = self.network(x_net.contiguous(memory_format=self.memory_format) if x.ndim == 4 else x_net, time)
+        out = self.network(x.to(weights.dtype), time)
         out = getattr(out, "sample", out).to(x.dtype)
         fraction = None
         if self.learned_variance:
@@ -216,7 +219,7 @@ class NetworkPrior(Prior):
             return Estimate(x0_hat, (sigma * x).add(out, alpha=alpha) / (alpha**2 + sigma**2))
         if self.parameterization == "flow":
             return Estimate(x0_hat, x0_hat + out)
-        return Estimate(x0_hat, x.sub(x0_hat, alpha=alpha) / sigma)
+        return Estimate(x0_hat, x.sub(x0_hat, alpha=alpha).div_(sigma))
 
 
 def _one_of(name: str, value: str, options: tuple[str, ...]) -> None:
