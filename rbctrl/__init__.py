@@ -14,17 +14,19 @@ if TYPE_CHECKING:
     from rbctrl.api import Restored, load, restore
     from rbctrl.cli import load_experiment
     from rbctrl.observation import observe
+    from rbctrl.report.runs import load_rows as load_study
 
 _HOMES = {
     "Restored": "rbctrl.api",
     "load": "rbctrl.api",
     "load_experiment": "rbctrl.cli",
+    "load_study": "rbctrl.report.runs:load_rows",
     "observe": "rbctrl.observation",
     "restore": "rbctrl.api",
 }
 _SUBMODULES = ("controllers", "costs", "data", "metrics", "operators", "priors", "testing")
 
-__all__ = ["Restored", "load", "load_experiment", "observe", "restore"]
+__all__ = ["Restored", "load", "load_experiment", "load_study", "observe", "restore"]
 
 try:
     __version__ = version("rbctrl")
@@ -34,7 +36,8 @@ except PackageNotFoundError:  # a bare checkout
 
 def __getattr__(name: str) -> object:
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        module, _, attribute = _HOMES[name].partition(":")
+        return getattr(import_module(module), attribute or name)
     if name in _SUBMODULES:
         return import_module(f"rbctrl.{name}")
     raise AttributeError(f"module 'rbctrl' has no attribute {name!r}")

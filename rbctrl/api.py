@@ -132,8 +132,9 @@ def restore(
         scores = {name: metric(solution.image, None, solution.obs) for name, metric in of_kind(metrics, Metric).items()}
         new = solution.rows(batch.rows, seed, scores)
         images.append(solution.image)
-        for k, row in enumerate(new):
-            samples.add(row, solution, k, None)
+        samples.obs = solution.obs.take(torch.tensor([0]))
+        for row, image in zip(new, solution.image):
+            samples.add(row, image)
         rows += new
     mean, sd = samples.mean_sd()
     draws = samples.draws(solver.prior, seed)

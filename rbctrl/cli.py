@@ -36,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.path.append(os.getcwd())  # a console script does not; last, so that no file of yours hides a library
     try:
         return _dispatch(args)
-    except KeyboardInterrupt:
-        print("rbctrl: interrupted; what is finished is kept", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        print(f"rbctrl: {str(interrupt) or 'interrupted'}; what is finished is kept", file=sys.stderr)
+        return getattr(interrupt, "status", 130)
     except BrokenPipeError:  # `rbctrl list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

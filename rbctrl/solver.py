@@ -169,6 +169,11 @@ class Solver:
         with full_fp32(self.device):
             return self._solve(batch, seed, scores or {})
 
+    def observe(self, batch: Batch, seed: int) -> Observation:
+        """The measurement that `solve` restores the batch from."""
+        with full_fp32(self.device), torch.no_grad():
+            return self._observe(batch, ImageRNG(seed, batch.rows, self.dtype, self.device))[0]
+
     @torch.no_grad()
     def final_cost(self, image: Tensor, obs: Observation) -> Tensor:
         """The cost at images [B, C, H, W], [B]; NaN where it is undefined and the controller does not descend it."""

@@ -36,7 +36,8 @@ def test_restore_gives_the_bits_of_the_command_line(photo_file, tmp_path, option
     subprocess.run(
         [*command, *STEPS, "controller=proximal", f"hydra.run.dir={out}"], check=True, capture_output=True, cwd=tmp_path
     )
-    with open(out / "rows.csv") as file:
+    (table,) = out.glob("*/rows.csv")
+    with open(table) as file:
         rows = {r["sample"]: r for r in csv.DictReader(file)}
     (item,) = Folder(str(photo_file)).items()
     operator = build("operator", option)

@@ -37,7 +37,7 @@ class Experiment:
     def __init__(self, controller, sampler, study, seed, skipped):
         self.controller, self.sampler, self.seed, self.problems = controller, sampler, seed, list(skipped)
 
-    def run(self, out_dir, record, progress):
+    def run(self, out_dir, record, progress, wait):
         Path(out_dir).mkdir(parents=True, exist_ok=True)
         if self.seed == 13:
             raise ValueError("seed 13 brings\\nbad luck")

@@ -13,8 +13,8 @@ def samples_with(energies, cloud=1, dead=()):
     samples = ItemSamples("a", cloud)
     for k, energy in enumerate(energies):
         alive = k not in dead
-        samples._rows.append({"sample": k, "alive": alive, "control_energy": energy if alive else math.nan})
-        samples.count += 1
+        row = {"sample": k, "alive": alive, "control_energy": energy if alive else math.nan}
+        samples.add(row, torch.zeros(1))
     return samples
 
 

@@ -110,7 +110,8 @@ def measure(words: str, samples: int, seed: int) -> dict[str, object]:
     experiment = load_experiment("experiment=gaussian_truth", *shlex.split(cell))
     with tempfile.TemporaryDirectory() as folder:
         experiment.run(Path(folder), {})
-        row = pd.read_csv(Path(folder) / "rows.csv").iloc[-1]
+        (table,) = Path(folder).glob("*/rows.csv")
+        row = pd.read_csv(table).iloc[-1]
     spent = {"nfe": row.nfe / samples, "vjp": row.vjp / samples}
     scores = {name: row[name] for name in (*SCORES, "covariance_error", "alive")}
     return {"words": cell.replace(" device=cpu", ""), "samples": samples} | scores | spent

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,17 +14,21 @@ import hydra
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
+from rbctrl.claims import Claimed
 from rbctrl.commands.errors import report_error
 from rbctrl.commands.groups import nearest
 from rbctrl.commands.latest import point_to
 from rbctrl.commands.report import summarize
+from rbctrl.commands.requests import withdraw
 from rbctrl.config import CONF_DIR
+from rbctrl.experiment import Experiment, note_impossible
 from rbctrl.memory import keep_freed_memory
+from rbctrl.reuse import Impossible, build_experiment
 
 FLAGS = (
     "--help --hydra-help --version --cfg --resolve --package --run --multirun --shell-completion --config-path "
@@ -30,30 +36,58 @@ FLAGS = (
 ).split()
 
 _failures: list[str] | None = None  # of this command; None in a process that a launcher started
+_claimed: set[int] = set()  # numbers of the cells that other processes were computing
+_waits = False  # whether this is the second pass, for these cells
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked this process to leave."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.status = 128 + number
 
 
 def run(args: list[str]) -> int:
     """Runs one cell or a sweep, or whatever else Hydra's flags ask for.
 
+    Cells that another process is computing are left to it, so the same command can run on many machines; in the end
+    this one waits for them.
+
     Returns:
         The exit status: 1 if a cell failed, an input was skipped or a row diverged.
     """
-    global _failures
+    global _failures, _waits
     _failures = []
     try:
-        run_hydra(run_cell, "config", args)
+        with _leaving():
+            run_hydra(run_cell, "config", args)
+            _waits = True
+            if _claimed:
+                run_hydra(run_cell, "config", args)
         return 1 if _failures else 0
+    except HydraException:
+        withdraw()
+        raise
     finally:
-        _failures = None
+        _failures, _waits = None, False
+        _claimed.clear()
 
 
 def run_cell(cfg: DictConfig) -> float:
     """One cell: what a sweeper sees of it is the mean of its first metric, NaN if it failed."""
     keep_freed_memory()  # here, since a launcher may have started this process
+    job = HydraConfig.get().job
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-    name = f"cell {HydraConfig.get().job.num} ({HydraConfig.get().job.override_dirname}): " if sweep else ""
+    if _waits and job.num not in _claimed:
+        return float("nan")
+    name = f"cell {job.num} ({job.override_dirname}): " if sweep else ""
     try:
-        value, problems = _compute(cfg)
+        value, problems, folder = _compute(cfg, sweep)
+    except Claimed as claimed:
+        _claimed.add(job.num)
+        print(f"{name}{claimed}", flush=True)
+        return float("nan")
     except Exception as error:
         if _failures is None:  # only the exception finds its way back to the process that sets the exit status
             raise
@@ -63,27 +97,56 @@ def run_cell(cfg: DictConfig) -> float:
         print(f"rbctrl: {name}{problem}", file=sys.stderr)
     if _failures is not None:
         _failures.extend(problems)
-    out_dir = Path(HydraConfig.get().runtime.output_dir)
     if sweep:
-        print(f"{name}{value:.4g}  {out_dir}", flush=True)
-    elif (out_dir / "rows.csv").is_file():  # an experiment of one's own may write something else
-        summarize([out_dir])
+        print(f"{name}{value:.4g}  {folder}", flush=True)
+    elif (folder / "journal").is_dir():  # an experiment of one's own may write something else
+        summarize([folder])
     return value
 
 
-def _compute(cfg: DictConfig) -> tuple[float, list[str]]:
+def _compute(cfg: DictConfig, sweep: bool) -> tuple[float, list[str], Path]:
+    study = Path(HydraConfig.get().runtime.output_dir)
+    record = record_of(cfg)
+    try:
+        experiment = build_experiment(record["config"])
+    except Impossible as error:
+        if sweep:
+            note_impossible(study, record, str(error))
+        raise
+    folder = experiment.folder(study, record) if isinstance(experiment, Experiment) else study
+    point_to(study if sweep else folder)
+    value = experiment.run(study, record, progress=_bar, wait=_waits or not sweep)
+    return float(value), list(experiment.problems), folder
+
+
+def record_of(cfg: DictConfig) -> dict:
+    """How a cell was composed: the choices of groups, the words of the command line, the resolved configuration."""
     hydra_cfg = HydraConfig.get()
     choices = {str(k): v for k, v in hydra_cfg.runtime.choices.items() if v is not None}
-    record = {
+    return {
         "choices": {k: choices[k] for k in sorted(choices) if not k.startswith("hydra/")},
         "overrides": list(hydra_cfg.overrides.task),
         "config": OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True),
     }
-    experiment = instantiate(cfg, _convert_="all")
-    sweep = hydra_cfg.mode == RunMode.MULTIRUN
-    point_to(Path(hydra_cfg.runtime.cwd, hydra_cfg.sweep.dir if sweep else hydra_cfg.runtime.output_dir))
-    value = experiment.run(Path(hydra_cfg.runtime.output_dir), record, progress=_bar)
-    return float(value), list(experiment.problems)
+
+
+@contextmanager
+def _leaving() -> Iterator[None]:
+    """SIGTERM and SIGUSR1, which clusters send before they kill, end the command; finished batches are on the disk."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+    before = {number: signal.signal(number, _leave) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(number: int, frame: object) -> None:
+    raise Stopped(number)
 
 
 def _bar(total: int) -> tqdm:

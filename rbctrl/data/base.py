@@ -69,10 +69,12 @@ class Data(ABC):
 
     Attributes:
         skipped: one sentence per item that could not be read in the latest pass; filled while iterating.
+        unreadable: the names of these items and the reason of each.
     """
 
     def __init__(self) -> None:
         self.skipped: list[str] = []
+        self.unreadable: dict[str, str] = {}
 
     @abstractmethod
     def items(self) -> Iterator[Item]:

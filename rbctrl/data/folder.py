@@ -30,12 +30,14 @@ class _Files(Data):
     def items(self) -> Iterator[Item]:
         """Every file that can be used; raises ValueError if none can."""
         self.skipped[:] = self._ignored
+        self.unreadable.clear()
         usable = 0
         for name, file in self.files:
             try:
                 item = self._item(name, file)
             except Unreadable as error:
                 self.skipped.append(f"{name} {error}")
+                self.unreadable[name] = str(error)
                 continue
             usable += 1
             yield item

@@ -1,4 +1,6 @@
-"""Reads runs: rows.csv with one row per sample, config.yaml with what makes the run differ from others.
+"""Reads cells: the journal with one row per sample, config.yaml with what makes the cell differ from others.
+
+Folders without a journal, which older versions wrote, are read from their rows.csv.
 
 The settings of a run are flat: `choices` of Hydra's groups under the group's name (operator: sr4), all values of the
 config under their dotted names (noise.sigma_y: 0.05).
@@ -18,22 +20,25 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from rbctrl.results import ROW_KEY, Kind, image_path
+from rbctrl.pictures import Kind, image_path
+from rbctrl.results import ROW_KEY, read_rows
 
-_NOT_MEASURED = (*ROW_KEY, "alive")
+_NOT_MEASURED = (*ROW_KEY, "alive", "error", "content")
 _NO_SETTINGS = ("logger", "metrics", "experiment", "sweep")  # choices that change no row, or only through values
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of rows.csv.
+    """One row of a table.
 
     Attributes:
         item: its name.
         sample: "0", "1", ... or "mean".
         seed: as written.
-        alive: False if the row diverged.
+        alive: False if the row diverged or failed.
         values: of the other columns; None where the cell is blank.
+        status: "ok", "diverged" or "failed".
+        error: why it is not ok.
     """
 
     item: str
@@ -41,6 +46,8 @@ class Row:
     seed: str
     alive: bool
     values: Mapping[str, float | None]
+    status: str = "ok"
+    error: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +59,11 @@ class RunFolder:
         choices: option of each Hydra group.
         typed: names of the settings that were overridden.
         settings: choices and all values.
-        rows: whole rows, in the order of the file.
+        rows: computed rows, in the order of the files.
         broken: number of lines that are no row.
         cell: the key of settings and weights.
         overrides: the words of the command line.
+        failed: rows that could not be computed; one without item and sample stands for a whole cell.
     """
 
     folder: Path
@@ -66,6 +74,7 @@ class RunFolder:
     broken: int = 0
     cell: str = ""
     overrides: tuple[str, ...] = ()
+    failed: tuple[Row, ...] = ()
 
 
 def load_rows(folders: Sequence[Path] | Path) -> pd.DataFrame:
@@ -74,8 +83,8 @@ def load_rows(folders: Sequence[Path] | Path) -> pd.DataFrame:
     Columns, in this order:
 
     * `item`, `sample` ("0", "1", ... or "mean"), `seed`;
-    * `status`: "ok", "diverged" (became non-finite), or "failed" (never computed); `alive` is status == "ok"; `error`
-      is the reason of the others, else "";
+    * `status`: "ok", "diverged" (became non-finite), or "failed" (could not be computed; a row without item and sample
+      stands for a whole cell); `alive` is status == "ok"; `error` is the reason of the others, else "";
     * the metrics and the measured columns, NaN where they are undefined;
     * `cell`, the key of the settings and the weights, without the seed;
     * the settings: the option of each Hydra group under its name (operator: "sr4"), every value of the config under its
@@ -90,6 +99,8 @@ def load_rows(folders: Sequence[Path] | Path) -> pd.DataFrame:
     runs = find_runs([folders] if isinstance(folders, str | Path) else folders)
     lines: dict[tuple[object, ...], dict[str, object]] = {}
     for run in runs:  # oldest first: of rows that were computed twice the newest counts
+        for row in run.failed:
+            lines.setdefault((run.cell, row.item, row.sample, row.seed), _line(run, row))
         for row in run.rows:
             lines[run.cell, row.item, row.sample, row.seed] = _line(run, row)
     return pd.DataFrame(list(lines.values()))
@@ -117,29 +128,29 @@ def find_runs(folders: Sequence[Path]) -> list[RunFolder]:
 
 
 def read_run(folder: Path) -> RunFolder | None:
-    """The run in a folder; None if neither its rows.csv nor its config.yaml comes from a run."""
+    """The run in a folder; None if none of its files comes from a run."""
     record = _record(folder / "config.yaml")
-    parsed = _read_rows(folder / "rows.csv")
+    parsed = _read_journal(folder) if (folder / "journal").is_dir() else _read_rows(folder / "rows.csv")
     if record is None and parsed is None:
         return None
-    rows, broken = parsed or ((), 0)
+    found, broken = parsed or ((), 0)
+    rows, failed = (tuple(row for row in found if (row.status == "failed") == side) for side in (False, True))
     if record is None:  # rows alone are told apart by their place
-        return RunFolder(folder, settings={"folder": folder.name}, rows=rows, broken=broken)
+        return RunFolder(folder, settings={"folder": folder.name}, rows=rows, broken=broken, failed=failed)
     choices = {name: str(option) for name, option in record["choices"].items() if name not in _NO_SETTINGS}
     settings: dict[str, object] = {**choices, **dict(_flat(record["config"]))}
     if record.get("weights"):
         settings["weights"] = str(record["weights"])
     words = tuple(str(word) for word in record.get("overrides") or ())
     typed = tuple(word.lstrip("+~").partition("=")[0] for word in words)
-    return RunFolder(folder, choices, typed, settings, rows, broken, str(record.get("cell") or folder.name), words)
+    cell = str(record.get("cell") or folder.name)
+    return RunFolder(folder, choices, typed, settings, rows, broken, cell, words, failed)
 
 
 def _line(run: RunFolder, row: Row) -> dict[str, object]:
     seed = int(row.seed) if row.seed.lstrip("-").isdigit() else row.seed
-    status = {"status": "ok" if row.alive else "diverged", "alive": row.alive, "error": ""}
+    status = {"status": row.status, "alive": row.alive, "error": row.error}
     of_row = {"item": row.item, "sample": row.sample, "seed": seed} | status
-    if not row.alive:
-        of_row["error"] = "became non-finite"
     of_row |= {name: math.nan if value is None else value for name, value in row.values.items()} | {"cell": run.cell}
     settings = {name: value for name, value in run.settings.items() if name not in of_row}
     settings["overrides"] = " ".join(run.overrides)
@@ -153,13 +164,14 @@ def _pictures(run: RunFolder, row: Row) -> dict[str, str]:
 
 
 def _places(folder: Path) -> list[Path]:
-    files = [file for name in ("rows.csv", "config.yaml") for file in folder.rglob(name)]
+    files = [file.parent for name in ("rows.csv", "config.yaml", "journal") for file in folder.rglob(name)]
     hidden = {file for file in files if any(part.startswith(".") for part in file.relative_to(folder).parts)}
-    return sorted({file.parent for file in files if file not in hidden})
+    return sorted({file for file in files if file not in hidden})
 
 
 def _age(folder: Path) -> float:
-    return max((folder / name).stat().st_mtime for name in ("rows.csv", "config.yaml") if (folder / name).is_file())
+    names = ("rows.csv", "config.yaml", "journal")
+    return max((folder / name).stat().st_mtime for name in names if (folder / name).exists())
 
 
 def _record(file: Path) -> dict | None:
@@ -186,6 +198,24 @@ def _leaf(value: object) -> object:
     return ", ".join(str(_leaf(part)) for part in value) if isinstance(value, list) else value
 
 
+def _read_journal(folder: Path) -> tuple[tuple[Row, ...], int]:
+    rows, records, broken = read_rows(folder)
+    found = [_of_journal(row) for row in rows]
+    marks = [record for record in records if "rows" in record or "failed" in record]
+    if marks and "failed" in marks[-1]:
+        seed = folder.name.rpartition("-")[2]
+        found.append(Row("", "", seed, False, {}, "failed", str(marks[-1]["failed"])))
+    return tuple(found), broken
+
+
+def _of_journal(row: Mapping[str, object]) -> Row:
+    status = {True: "ok", False: "diverged"}.get(row.get("alive"), "failed" if row.get("error") else "ok")  # type: ignore[call-overload]
+    values = {name: value for name, value in row.items() if name not in _NOT_MEASURED}
+    key = (str(row[name]) for name in ROW_KEY)
+    error = row.get("error") or ("became non-finite" if status == "diverged" else "")
+    return Row(*key, status == "ok", values, status, str(error))  # type: ignore[arg-type]
+
+
 def _read_rows(file: Path) -> tuple[tuple[Row, ...], int] | None:
     if not file.is_file():
         return None
@@ -210,4 +240,6 @@ def _row(header: Sequence[str], line: Sequence[str]) -> Row | None:
         values = {name: float(text) if text else None for name, text in cells.items() if name not in _NOT_MEASURED}
     except ValueError:
         return None
-    return Row(cells["item"], cells["sample"], cells["seed"], cells.get("alive") != "False", values)
+    alive = cells.get("alive") != "False"
+    status, error = ("ok", "") if alive else ("diverged", "became non-finite")
+    return Row(cells["item"], cells["sample"], cells["seed"], alive, values, status, error)

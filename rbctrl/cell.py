@@ -1,0 +1,295 @@
+"""The data flow of one cell: the missing rows are computed, scored and written; what fails is a row with its reason."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from rbctrl.data.base import Batch, Item
+from rbctrl.journal import Record
+from rbctrl.metrics import Metric, PathMetric, SampleMetric, of_kind
+from rbctrl.posterior_mean import ItemSamples
+from rbctrl.results import ResultStore
+from rbctrl.solver import Solution
+from rbctrl.versions import versions
+from rbctrl.work import Work, has_picture, rows_of
+
+if TYPE_CHECKING:
+    from rbctrl.experiment import Experiment
+
+log = logging.getLogger("rbctrl.experiment")
+
+DIVERGED = "became non-finite: lower the controller's step size or take more steps"
+
+
+class Progress(Protocol):
+    """What a progress bar has to offer (tqdm does)."""
+
+    def update(self, n: int) -> object:
+        """n more done."""
+
+    def close(self) -> object:
+        """No more to come."""
+
+
+@dataclass(eq=False)
+class Cell:
+    """One run of a cell.
+
+    Args:
+        experiment: what is computed.
+        store: where it goes.
+        record: how the cell was composed, for config.yaml.
+        progress: makes a bar of so many rows; None shows nothing.
+        share: (k, n) computes every n-th batch from the k-th: the part of one of n processes. Means that need the
+            samples of several processes are left to a run of all, (0, 1), that follows.
+    """
+
+    experiment: Experiment
+    store: ResultStore
+    record: Mapping[str, object]
+    progress: Callable[[int], Progress] | None = None
+    share: tuple[int, int] = (0, 1)
+    _work: Work = field(init=False)
+    _items: dict[str, None] = field(init=False, default_factory=dict)
+    _pictured: set[str] = field(init=False, default_factory=set)
+    _begun: bool = field(init=False, default=False)
+    _failures: list[Exception] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._work = Work(self.store, self.experiment.wanted, self.experiment.controller.population)
+
+    def run(self) -> float:
+        """Computes what is missing; returns the mean of the first metric over the images.
+
+        Raises:
+            Exception: of the first batch that failed, if no row could be computed.
+        """
+        e, bar, skipped = self.experiment, None, 0
+        try:
+            for number, batch in enumerate(e.data.batches(e.batch_size, e.n_samples)):
+                self._items.update(dict.fromkeys(item for item, _ in batch.rows))
+                if number % self.share[1] != self.share[0]:
+                    continue
+                worked = self._batch(batch)
+                if worked and bar is None and self.progress is not None:
+                    bar = self.progress(len(e.data) * e.n_samples - skipped)
+                skipped += len(batch.rows) * (not worked)
+                if bar is not None:
+                    bar.update(len(batch.rows))
+        finally:
+            if bar is not None:
+                bar.close()
+            self._write_unreadable()
+            if self._begun:
+                self.store.close()
+        if not self._begun and not self._is_noted():
+            self._note()
+        return self._end()
+
+    def _batch(self, batch: Batch) -> bool:
+        """Computes the missing rows of a batch; False if there were none."""
+        missing = self._work.missing(batch)
+        ready = any(self._work.complete(item) for item, _ in batch.rows)
+        if not missing and not ready:
+            return False
+        self._begin(batch)
+        try:
+            for part, solution in self._solve(rows_of(batch, missing)) if missing else ():
+                self._take(part, solution)
+            self._finish_restored(batch)
+        except OSError:  # the disk: nothing more can be written
+            raise
+        except Exception as error:
+            if type(error).__module__.startswith("submitit"):  # its way to end a job
+                raise
+            self._fail(rows_of(batch, self._work.missing(batch)), error)
+        return True
+
+    def _begin(self, batch: Batch) -> None:
+        if self._begun:
+            return
+        image, y = (None if part is None else part[0] for part in (batch.image, batch.y))
+        self.experiment.solver.check_item(Item(batch.rows[0][0], image, y), self.experiment.seed)
+        self.experiment.solver.load()
+        described = {
+            "cell": self.store.folder.name.rpartition("-")[0],
+            "weights": self.experiment.weights,
+            "noise": self.experiment.noise.describe(),
+        }
+        self.store.save_config({**self.record, **described}, versions())
+        self._note()
+        self._begun = True
+
+    def _note(self) -> None:
+        e = self.experiment
+        wanted = {"rows": e.wanted.rows(len(e.data)), "items": len(e.data), "n_samples": e.n_samples}
+        process = {"host": socket.gethostname(), "pid": os.getpid(), "versions": versions()}
+        self.store.note(begin={"overrides": self._words, **wanted, **process})
+
+    @property
+    def _words(self) -> list[str]:
+        return [str(word) for word in self.record.get("overrides") or ()]  # type: ignore[attr-defined]
+
+    def _is_noted(self) -> bool:
+        rows = self.experiment.wanted.rows(len(self.experiment.data))
+        begins = [record["begin"] for record in self.store.records if "begin" in record]
+        return any(begin["overrides"] == self._words and begin["rows"] == rows for begin in begins)  # type: ignore[index]
+
+    def _solve(self, batch: Batch) -> Iterator[tuple[Batch, Solution]]:
+        """Solves a batch; where the GPU's memory does not hold it, its halves."""
+        solution = self._try(batch)
+        if solution is not None:
+            yield batch, solution
+            return
+        torch.cuda.empty_cache()  # outside of the handler, whose traceback keeps the failed tensors alive
+        log.warning("batch_size=%d does not fit into the GPU's memory: halving it", len(batch.rows))
+        cloud = self.experiment.controller.population
+        middle = max(len(batch.rows) // cloud // 2, 1) * cloud
+        for part in (slice(0, middle), slice(middle, None)):
+            yield from self._solve(rows_of(batch, part))
+
+    def _try(self, batch: Batch) -> Solution | None:
+        e = self.experiment
+        try:
+            return e.solver.solve(batch, e.seed, of_kind(e.metrics, PathMetric))
+        except torch.cuda.OutOfMemoryError as error:
+            if len(batch.rows) == 1:
+                raise ValueError("a single image does not fit into the GPU's memory: use smaller images") from error
+            if len(batch.rows) <= e.controller.population:
+                raise ValueError("one cloud of paths does not fit into the GPU's memory: take fewer") from error
+            return None
+
+    def _take(self, batch: Batch, solution: Solution) -> None:
+        """Scores what was computed and writes it: pictures, then all rows at once."""
+        rows = solution.rows(batch.rows, self.experiment.seed, self._scores(solution.image, batch.image, solution))
+        rows = [row if row["alive"] else row | {"error": DIVERGED} for row in rows]
+        self._save_pictures(batch, solution, rows)
+        self._work.take(rows, solution, batch.image)
+        self._write(self._work.new_rows(rows), dict.fromkeys(item for item, _ in batch.rows))
+
+    def _write(self, rows: Sequence[Mapping[str, object]], items: Iterable[str]) -> None:
+        complete = [item for item in items if self._work.complete(item)]
+        self.store.write([*rows, *(self._mean_row(self._work.samples(item)) for item in complete)])
+        self._work.forget(complete)
+
+    def _finish_restored(self, batch: Batch) -> None:
+        """Means of images whose samples are all at hand, from earlier runs or other processes."""
+        for k, (item, _) in enumerate(batch.rows):
+            if self._work.complete(item):
+                samples, row = self._work.samples(item), rows_of(batch, [k])
+                samples.obs = self.experiment.solver.observe(row, self.experiment.seed)
+                samples.truth = None if row.image is None else row.image[0]
+                self._save_inputs(item, samples.truth, samples)
+                self._write([], [item])
+
+    def _scores(self, image: Tensor, truth: Tensor | None, solution: Solution) -> dict[str, Tensor]:
+        if truth is not None:
+            truth = truth.to(image)
+        metrics = of_kind(self.experiment.metrics, Metric).items()
+        return {name: metric(image, truth, solution.obs) for name, metric in metrics}
+
+    def _save_pictures(self, batch: Batch, solution: Solution, rows: Sequence[Mapping[str, object]]) -> None:
+        for k, (item, sample) in enumerate(batch.rows):
+            if item not in self._pictured:
+                truth = None if batch.image is None else batch.image[k]
+                self._save_inputs(item, truth, ItemSamples(item, obs=solution.obs.take(torch.tensor([k]))))
+                self._pictured.add(item)
+            if self.experiment.keep == "samples" and rows[k]["alive"] and has_picture(solution.image[k]):
+                self.store.save_image(item, sample, "image", solution.image[k])
+        self._work.save_exact(rows, solution.image)
+
+    def _save_inputs(self, item: str, truth: Tensor | None, samples: ItemSamples) -> None:
+        if has_picture(truth):
+            self.store.save_image(item, 0, "truth", truth)  # type: ignore[arg-type]
+        y, observed = samples.obs.y[0], samples.obs.operator.observed  # type: ignore[union-attr]
+        if has_picture(y):
+            self.store.save_image(item, 0, "measurement", y if observed is None else y * observed[0])
+
+    def _mean_row(self, samples: ItemSamples) -> dict[str, object]:
+        """Scores the posterior mean of an image and saves its picture."""
+        e = self.experiment
+        mean, sd = samples.mean_sd()
+        truth = None if samples.truth is None else samples.truth[None].to(mean)
+        scores = {
+            name: float(metric(mean[None], truth, samples.obs)[0])  # type: ignore[arg-type]
+            for name, metric in of_kind(e.metrics, Metric).items()
+        }
+        scores |= samples.averages((*of_kind(e.metrics, PathMetric), *samples.reported, "control_energy"))
+        draws = samples.draws(e.prior, e.seed)
+        scores |= {name: metric(draws) for name, metric in of_kind(e.metrics, SampleMetric).items()}
+        scores["final_cost"] = float(e.solver.final_cost(mean[None], samples.obs)[0])  # type: ignore[arg-type]
+        if has_picture(mean):
+            self.store.save_image(samples.item, "mean", "mean", mean)
+            self.store.save_image(samples.item, "mean", "sd", 4 * sd.mean(0, keepdim=True) - 1)  # white: sd 0.5
+        row = {"item": samples.item, "sample": "mean", "seed": e.seed, "alive": not samples.diverged}
+        if samples.diverged:
+            row["error"] = f"{samples.diverged} of {len(samples)} samples {DIVERGED}"
+        described = {"n_samples": len(samples), "content": self._work.content(samples.item)}
+        return row | scores | samples.totals | described
+
+    def _fail(self, batch: Batch, error: Exception) -> None:
+        """Rows that could not be computed, with the reason."""
+        self._failures.append(error)
+        wanted = self.experiment.wanted
+        keys = batch.rows if wanted.singles else [(item, "mean") for item in dict.fromkeys(i for i, _ in batch.rows)]
+        self._write_failed(keys, reason(error), self._work.content)
+
+    def _write_unreadable(self) -> None:
+        wanted = self.experiment.wanted
+        samples = range(wanted.n_samples) if wanted.singles else ["mean"]
+        for item, why in self.experiment.data.unreadable.items():
+            self._write_failed([(item, sample) for sample in samples], why, lambda item: "")
+
+    def _write_failed(self, keys: Iterable[tuple[str, object]], why: str, content: Callable[[str], str]) -> None:
+        seed, rows = self.experiment.seed, []
+        for item, sample in keys:
+            known = self.store.row(item, sample, seed)  # type: ignore[arg-type]
+            if known is None or known.get("error") != why:
+                row: Record = {"item": item, "sample": sample, "seed": seed, "alive": None, "error": why}
+                rows.append(row | {"content": content(item)})
+        self.store.write(rows)
+
+    def _end(self) -> float:
+        """The mean of the first metric over the items where it is finite, and what went wrong."""
+        e, metric = self.experiment, next(iter(self.experiment.metrics))
+        scores, any_row = [], False
+        for item in self._items:
+            for row in self._rows_of(item):
+                any_row = any_row or row.get("alive") is not None
+                if row.get("alive") is False:
+                    e.problems.append(f"{item} (sample {row['sample']}) {row['error']}")
+            row = self.store.row(item, "mean" if e.wanted.means else 0, e.seed) or {}
+            scores.append(math.nan if row.get(metric) is None else float(row[metric]))  # type: ignore[arg-type]
+        if self._failures and not any_row:
+            raise self._failures[0]
+        for error in self._failures:
+            if not isinstance(error, ValueError):
+                log.error("a batch failed", exc_info=error)
+        e.problems.extend(dict.fromkeys(f"rows failed: {reason(error)}" for error in self._failures))
+        e.problems.extend(e.data.skipped)
+        finite = [score for score in scores if math.isfinite(score)]
+        if len(finite) < len(scores):
+            left_out = len(scores) - len(finite)
+            log.warning("%s is not finite for %d of %d items: its mean leaves them out", metric, left_out, len(scores))
+        return sum(finite) / len(finite) if finite else math.nan
+
+    def _rows_of(self, item: str) -> list[Record]:
+        e = self.experiment
+        samples = range(e.n_samples) if e.wanted.singles else ["mean"]
+        rows = (self.store.row(item, sample, e.seed) for sample in samples)  # type: ignore[arg-type]
+        return [row for row in rows if row is not None]
+
+
+def reason(error: BaseException) -> str:
+    """One line on an error."""
+    text = " ".join(str(error).split())[:500]
+    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
