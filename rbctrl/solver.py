@@ -191,7 +191,7 @@ class Solver:
         run, watch = Run(process, objective, rng), PathScores(scores)
         result = sample(run, self.controller, watch.hook(run))
         with torch.no_grad():
-            image = self.prior.codec.render(result.x0_hat)
+            image = self.controller.render(run, result.x0_hat)
         seconds = (self._now() - begin) / len(batch.rows)
         final_cost = self.final_cost(image, obs)
         paths = watch.finish(run, self.controller, result)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from controllers.cases import EXACT, LATENT, PIXEL
+from controllers.cases import EXACT, LATENT, PIXEL, WITHOUT_NOISE
 
 from rbctrl.controllers import DPS, NoControl
 from rbctrl.controllers.base import Controller
@@ -16,9 +16,9 @@ from rbctrl.testing import CheckError, check_controller, check_cost, check_prior
 from rbctrl.testing.worlds import UnitGaussian, unit_prior
 
 
-@pytest.mark.parametrize("name", {**PIXEL, **EXACT, **LATENT})
+@pytest.mark.parametrize("name", {**PIXEL, **EXACT, **LATENT, **WITHOUT_NOISE})
 def test_our_controllers_pass(name):
-    checks = [check for check, _ in check_controller((PIXEL | EXACT | LATENT)[name])]
+    checks = [check for check, _ in check_controller((PIXEL | EXACT | LATENT | WITHOUT_NOISE)[name])]
     assert "latent: rows" in checks or name not in LATENT
 
 

@@ -136,12 +136,21 @@ class Controller(ABC):
         """After the last step: which row each row ends as (None: itself), and columns [B] for the table of results."""
         return None, {}
 
+    def render(self, run: Run, x0_hat: Tensor) -> Tensor:
+        """The finished images of the last estimates."""
+        return run.objective.codec.render(x0_hat)
 
-def linearize(process: ReverseProcess, x_t: Tensor, i: int) -> tuple[Estimate, Callable[..., Tensor]]:
-    """The estimate at x_t and v -> (d x0_hat / d x_t)^T v: one forward, as many pullbacks as are kept."""
+
+def linearize(
+    process: ReverseProcess, x_t: Tensor, i: int, prompt: Tensor | None = None
+) -> tuple[Estimate, Callable[..., Tensor]]:
+    """The estimate at x_t and v -> (d x0_hat / d x_t)^T v: one forward, as many pullbacks as are kept.
+
+    With an embedded prompt [B, L, D] of each row it is the estimate under that, of a `TextPrior`.
+    """
     with torch.enable_grad():
         x = x_t.detach().requires_grad_()
-        est = process.estimate(x, i)
+        est = process.estimate(x, i) if prompt is None else process.estimate_prompted(x, i, prompt)
 
     def pull(v: Tensor, keep: bool = False) -> Tensor:
         return torch.autograd.grad(est.x0_hat, x, v, retain_graph=keep)[0]

@@ -51,3 +51,6 @@ class Window(Controller):
 
     def finish(self, run: Run, x: Tensor, state: State) -> tuple[Tensor | None, dict[str, Tensor]]:
         return self.controller.finish(run, x, state)
+
+    def render(self, run: Run, x0_hat: Tensor) -> Tensor:
+        return self.controller.render(run, x0_hat)

@@ -97,15 +97,18 @@ class _OneDies(Controller):
 
 
 def _worlds(controller: Controller, shape: tuple[int, ...]) -> dict[str, Run]:
-    """The worlds that the controller accepts, by what its checks are called there."""
-    worlds = {"": unit_run(HalfMask(), shape, cloud=controller.population)}
+    """The worlds that the controller accepts, by the names of its checks there; with noise in the steps, if it can."""
+    codecs = {"": None}
     if len(shape) == 3 and shape[1] % 2 == shape[2] % 2 == 0:
-        codec = dct(block=2, channels=shape[0], n_components=2 * shape[0])
-        worlds["latent: "] = unit_run(HalfMask(), shape, cloud=controller.population, codec=codec)
-    reasons = {name: controller.check(run.setup) for name, run in worlds.items()}
-    accepted = {name: run for name, run in worlds.items() if reasons[name] is None}
-    if accepted:
-        return accepted
+        codecs["latent: "] = dct(block=2, channels=shape[0], n_components=2 * shape[0])
+    for eta in (1.0, 0.0):
+        worlds = {
+            name: unit_run(HalfMask(), shape, cloud=controller.population, codec=codec, eta=eta)
+            for name, codec in codecs.items()
+        }
+        reasons = {name: controller.check(run.setup) for name, run in worlds.items()}
+        if accepted := {name: run for name, run in worlds.items() if reasons[name] is None}:
+            return accepted
     plane = unit_run(Matrix([[1.0, 0.0]]), (2,), cloud=controller.population)
     mixture = GaussianMixture(VP(), [0.6, 0.4], [[1.0, 0.0], [-1.0, 0.5]], [[[0.3, 0.1], [0.1, 0.2]]] * 2)
     plane.process.prior = mixture

@@ -48,6 +48,7 @@ def unit_run(
     cost: Cost | None = None,
     cloud: int = 1,
     codec: Codec | None = None,
+    eta: float = 1.0,
 ) -> Run:
     """Four clouds of `cloud` samples, two of one image, measured with noise 0.1, in fp64, before sampling."""
     clouds = (("a", 0), ("a", 1), ("b", 0), ("c", 0))
@@ -55,5 +56,5 @@ def unit_run(
     prior = unit_prior(codec)
     drawn = copy.deepcopy(operator).double().draw(rng, shape)
     obs = observe(drawn, GaussianNoise(0.1), rng.of_items().normal("truth", shape).clamp(-1, 1), rng)
-    process = ddim(prior, prior.state_shape(shape), n_steps, LogSNR(-4.0, 6.0))
+    process = ddim(prior, prior.state_shape(shape), n_steps, LogSNR(-4.0, 6.0), eta)
     return Run(process, Objective(cost or ResidualNorm(), obs, prior.codec, process.evaluations), rng)

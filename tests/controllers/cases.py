@@ -5,7 +5,10 @@ from rbctrl.controllers import (
     DDRM,
     DPS,
     GMLDPS,
+    P2L,
     PSLD,
+    STSL,
+    Composite,
     DDNMPlus,
     Doob,
     MomentMatching,
@@ -18,6 +21,7 @@ from rbctrl.controllers import (
     RBModulationLatent,
     RBModulationProx,
     REDdiff,
+    ReSample,
     Shooting,
     Window,
 )
@@ -57,6 +61,17 @@ LATENT = {
     "rb_modulation_latent": RBModulationLatent(),
     "rb_modulation_latent_3": RBModulationLatent(inner_steps=3),
     "rb_modulation_encode": RBModulationEncode(),
+    "stsl": STSL(inner_steps=2),
+    "stsl_inversion": STSL(inner_steps=1, init="inversion"),
+    "stsl_noise": STSL(inner_steps=1, init="noise"),
+    "p2l": P2L(inner_steps=0, project_every=2),
+    "p2l_exact_projection": P2L(inner_steps=0, project_every=1, cg_steps=None),
+    "composite": Composite(PSLD()),
     "red_diff": REDdiff(),
     "daps": DAPS(n_ode=2, langevin_steps=5, lr=2e-5),
 }
+WITHOUT_NOISE = {  # eta = 0
+    "resample": ReSample(every=1, ahead=2, pixel_steps=5, latent_steps=4),
+    "resample_pinv": ReSample(every=1, ahead=2, pixel_fit="pinv", latent_steps=4),
+}
+WITH_TEXT = {"p2l_text": P2L(inner_steps=2, lr=0.05, project_every=2)}

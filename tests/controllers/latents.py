@@ -1,7 +1,6 @@
 """Small latent worlds: a bent codec under a random network, and an affine one under Gaussian latents."""
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 from worlds import TinyNet
 
@@ -13,7 +12,7 @@ from rbctrl.grids import LogSNR
 from rbctrl.noise import GaussianNoise
 from rbctrl.observation import Objective, observe
 from rbctrl.operators.inpainting import HalfMask
-from rbctrl.priors import GaussianMixture, NetworkPrior
+from rbctrl.priors import Estimate, GaussianMixture, NetworkPrior, Prior
 from rbctrl.priors.affine import AffineLatent
 from rbctrl.process import ddim
 from rbctrl.rng import ImageRNG
@@ -73,12 +72,23 @@ def gaussian_prior(isotropic=True, seed=3):
     return AffineLatent(GaussianMixture(VP(), [1.0], mean, covariance[None], (6, 2, 2)), dct(4, 3, 6))
 
 
-class Shifted(nn.Module):
-    """A network whose output moves with a prompt [B, L, D]; differentiable in both."""
+class FakeText(Prior):
+    """A `TextPrior` on latents: the estimate moves with the prompt [B, 2, 3] of each row."""
 
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
+    def __init__(self):
+        inner = network_prior()
+        super().__init__(inner.schedule, inner.codec)
+        self.inner = inner
 
-    def forward(self, x, time, prompt):
-        return self.network(x + prompt.mean((1, 2)).tanh().view(-1, 1, 1, 1), time)
+    def prompt_embedding(self):
+        return torch.linspace(-0.5, 0.7, 6, dtype=torch.float64).view(2, 3)
+
+    def predict(self, x_t, t):
+        return self.predict_prompted(x_t, t, self.prompt_embedding().expand(len(x_t), 2, 3))
+
+    def predict_prompted(self, x_t, t, prompt):
+        alpha, sigma = (float(v) for v in self.schedule.levels(t))
+        mixing = torch.arange(24.0, dtype=prompt.dtype).view(2, 3, 4) / 20 - 0.5
+        mixed = torch.einsum("bld,ldc->bc", prompt.sin(), mixing)
+        x0_hat = self.inner.predict(x_t + mixed[..., None, None], t).x0_hat
+        return Estimate(x0_hat, (x_t - alpha * x0_hat) / sigma)

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from controllers.cases import EXACT, LATENT, PIXEL
-from controllers.latents import latent_run
+from controllers.cases import EXACT, LATENT, PIXEL, WITH_TEXT, WITHOUT_NOISE
+from controllers.latents import FakeText, latent_run
 from worlds import exact_process, image_run, plane, plane_run, unit_prior
 
 from rbctrl.controllers import NoControl, RBModulation
@@ -31,7 +31,7 @@ class Half(LinearOperator):
         return SVD(seen, lambda x: x, lambda c: c, self.adjoint)
 
 
-ALL = [*PIXEL, *EXACT, *(f"latent/{name}" for name in LATENT)]
+ALL = [*PIXEL, *EXACT, *(f"latent/{name}" for name in LATENT), *WITHOUT_NOISE, *WITH_TEXT]
 
 
 def both(name):
@@ -40,6 +40,10 @@ def both(name):
         return plane_run(prior, exact_process(prior, 6), 5), EXACT[name]
     if name.startswith("latent/"):
         return latent_run(), LATENT[name.removeprefix("latent/")]
+    if name in WITHOUT_NOISE:
+        return latent_run(eta=0.0, n_steps=6), WITHOUT_NOISE[name]
+    if name in WITH_TEXT:
+        return latent_run(prior=FakeText()), WITH_TEXT[name]
     return image_run(Half()), PIXEL[name]
 
 
