@@ -5,10 +5,12 @@ import torch
 from worlds import setup
 
 from rbctrl.controllers.classical import TV, Bicubic, Biharmonic, Classical, Pinv, Wiener
-from rbctrl.operators import Downsample, FreeformMask, GaussianBlur, RandomMask
+from rbctrl.operators import Downsample, FreeformMask, GaussianBlur, HalfMask, RandomMask
 from rbctrl.operators.base import Operator
 from rbctrl.operators.matrix import Matrix
 from rbctrl.sampling import sample
+from rbctrl.testing import check_controller
+from rbctrl.testing.worlds import unit_run
 
 TASKS = {
     "sr4": lambda: Downsample(4),
@@ -62,6 +64,21 @@ def test_the_result_has_dtype_and_shape_of_the_image(task, controller, measure, 
     single = type(obs)(obs.y.float(), obs.operator.float(), obs.noise)
     image = controller.reconstruct(single, photos.shape[1:])
     assert image.dtype == torch.float32 and image.shape == photos.shape and image.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("operator", "controller"),
+    [
+        (HalfMask(), Pinv()),
+        (HalfMask(), TV(n_steps=3)),
+        (HalfMask(), Biharmonic()),
+        (Downsample(2), Bicubic()),
+        (GaussianBlur(0.8), Wiener()),
+    ],
+    ids=label,
+)
+def test_the_contract_of_controllers_is_kept(operator, controller):
+    check_controller(controller, run=unit_run(operator, (3, 12, 12), n_steps=3))
 
 
 @pytest.mark.parametrize("controller", [Pinv(), Bicubic(), TV(), Wiener(), Biharmonic()], ids=label)
