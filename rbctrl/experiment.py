@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 from weakref import WeakKeyDictionary
@@ -167,7 +168,8 @@ def cell_key(record: Mapping[str, object], weights: str) -> str:
     """Identifies what determines a row besides its item, sample and seed: config of these groups, and the weights.
 
     Metrics, device, batch size, the number of samples, and which or how many images run are not in it; how an image is
-    read (size, path) is. What an image shows is part of each row (`content`), not of the key.
+    read (size, path) is. What an image shows is part of each row (`content`), not of the key. What stands in a file
+    that the configuration names (a mask, a kernel, a network) is part of it, so a file that changes makes a new cell.
     """
     config = record.get("config") or {}
     determining = {name: config.get(name) for name in DETERMINING}  # type: ignore[attr-defined]
@@ -175,8 +177,24 @@ def cell_key(record: Mapping[str, object], weights: str) -> str:
     determining["data"] = {name: value for name, value in data.items() if name not in WHICH_IMAGES}
     if config.get("strength") not in (None, 1):  # type: ignore[attr-defined]
         determining["strength"] = float(config["strength"])  # type: ignore[index]
-    text = json.dumps([determining, weights], sort_keys=True, default=str)
+    files = sorted(_files({name: node for name, node in determining.items() if name not in ("prior", "data")}))
+    text = json.dumps([determining, weights, *([files] if files else [])], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _files(node: object) -> Iterator[tuple[str, str]]:
+    """The files that a configuration names, with the hash of each."""
+    if isinstance(node, Mapping | list):
+        for part in node.values() if isinstance(node, Mapping) else node:
+            yield from _files(part)
+    elif isinstance(node, str) and len(node) < 1000 and (path := Path(node).expanduser()).is_file():
+        stat = path.stat()
+        yield node, _hash(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _hash(path: Path, *version: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def note_impossible(study: Path, record: Mapping[str, object], why: str) -> None:

@@ -199,6 +199,17 @@ def test_key_of_a_cell_holds_what_determines_a_row_and_nothing_else():
     assert small == more != large
 
 
+def test_what_stands_in_a_file_is_part_of_the_key(tmp_path):
+    file = tmp_path / "mask.png"
+    record = {"config": {"operator": {"path": str(file)}}}
+    keys = [cell_key(record, "")]
+    for content in (b"one", b"other", b"one"):
+        file.write_bytes(content)
+        keys.append(cell_key(record, ""))
+    absent, one, other, again = keys
+    assert one == again and len({absent, one, other}) == 3
+
+
 def test_what_is_no_metric_is_refused_and_not_dropped():
     for metrics, word in (({"psnr": PSNR}, "the class PSNR"), ({"mine": 3}, "a int"), ([PSNR()], "got a list")):
         with pytest.raises(TypeError, match=word):
