@@ -35,6 +35,17 @@ NEEDS = {
         "prior.network_schedule._target_=rbctrl.schedules.VE",
         "prior.value_range=[-1,1]",
     ],
+    ("prior", "edm"): ["prior.network._target_=torch.nn.Identity", "prior.path=net.safetensors"],
+    ("prior", "class_conditional"): [
+        "prior.network._target_=torch.nn.Identity",
+        "prior.path=net.safetensors",
+        "prior.label=1",
+        "prior.classes=2",
+        "prior.parameterization=eps",
+        "prior.time_input=index",
+        "prior.network_schedule._target_=rbctrl.schedules.DiscreteVP.linear",
+        "prior.value_range=[-1,1]",
+    ],
     ("prior", "adm_imagenet256_class"): ["prior.label=207"],
     ("logger", "wandb"): None,  # these two need an extra: tests/test_loggers.py, tests/metrics/test_lpips.py
     ("metrics", "restoration_lpips"): None,
