@@ -120,7 +120,7 @@ def _read_pickle(path: Path) -> object:
         except pickle.UnpicklingError as error:
             raise ValueError(
                 f"{path} holds more than tensors ({_first_line(error)}), and unpickling that could run any code: "
-                "convert it to safetensors where you trust it (CONTRIBUTING.md, Weights)"
+                "convert it to safetensors where you trust it (rbctrl/priors/own.py shows how)"
             ) from error
         except (RuntimeError, EOFError, KeyError) as error:
             raise ValueError(f"{path} is damaged or no checkpoint of torch.save ({_first_line(error)})") from error

@@ -6,9 +6,11 @@ The class is yours and is named by its dotted path; every convention is named, t
 Pickles are refused, since opening one can run any code. Where you trust one, convert it once, beside the code that it
 needs. A network of EDM, in a checkout of https://github.com/NVlabs/edm:
 
-    python -c "import pickle; from safetensors.torch import save_file; \\
-        net = pickle.load(open('edm-ffhq-64x64-uncond-vp.pkl', 'rb'))['ema']; print(net.init_args, net.init_kwargs); \\
-        save_file({k: v.contiguous() for k, v in net.state_dict().items()}, 'edm-ffhq64.safetensors')"
+    import pickle
+    from safetensors.torch import save_file
+    net = pickle.load(open("edm-ffhq-64x64-uncond-vp.pkl", "rb"))["ema"]
+    save_file({name: value.contiguous() for name, value in net.state_dict().items()}, "edm-ffhq64.safetensors")
+    print(net.init_args, net.init_kwargs)
 
 The arguments it prints are those of the class, training.networks.EDMPrecond, in `prior.network`.
 """
