@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -114,24 +115,24 @@ class ReverseProcess:
 
     def estimate_at(self, x_t: Tensor, t: Tensor) -> Estimate:
         """The prior's estimate at any time t, a scalar fp64 tensor on the host; counted."""
-        return self.prior.predict(self._counted(x_t), t)
+        return self.prior.predict(self._counted(x_t, self.prior.evaluations), t)
 
     def estimate_prompted(self, x_t: Tensor, i: int, prompt: Tensor) -> Estimate:
         """The estimate of a `TextPrior` before step i, under an embedded prompt [B, L, D] of each row; counted."""
         if not x_t.requires_grad and prompt.requires_grad:
             prompt = prompt.view_as(prompt)
-            prompt.register_hook(self._count_vjp)
-        return self.prior.predict_prompted(self._counted(x_t), self.times[i], prompt)
+            prompt.register_hook(partial(self._count_vjp, 1))
+        return self.prior.predict_prompted(self._counted(x_t, 1), self.times[i], prompt)
 
-    def _counted(self, x_t: Tensor) -> Tensor:
-        self.evaluations.nfe += 1
+    def _counted(self, x_t: Tensor, evaluations: int) -> Tensor:
+        self.evaluations.nfe += evaluations
         if x_t.requires_grad:
             x_t = x_t.view_as(x_t)
-            x_t.register_hook(self._count_vjp)
+            x_t.register_hook(partial(self._count_vjp, evaluations))
         return x_t
 
-    def _count_vjp(self, _: Tensor) -> None:
-        self.evaluations.vjp += 1
+    def _count_vjp(self, evaluations: int, _: Tensor) -> None:
+        self.evaluations.vjp += evaluations
 
     def mean(self, est: Estimate, i: int) -> Tensor:
         """Mean of x_s after step i, given the estimate before it."""

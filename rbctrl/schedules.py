@@ -69,7 +69,7 @@ class DiscreteVP(_VariancePreserving):
     At these times the table is exact; between them alpha_bar is interpolated linearly.
 
     Args:
-        betas: the T noise variances of the table, each in (0, 1).
+        betas: the T noise variances of the table, each in (0, 1); the last may be 1, which ends on pure noise.
     """
 
     betas: tuple[float, ...]
@@ -77,8 +77,8 @@ class DiscreteVP(_VariancePreserving):
 
     def __post_init__(self) -> None:
         betas = torch.tensor(tuple(self.betas), dtype=torch.float64)
-        if len(betas) == 0 or not ((betas > 0) & (betas < 1)).all():
-            raise ValueError("betas is a non-empty list of numbers in (0, 1)")
+        if len(betas) == 0 or not ((betas > 0) & (betas <= 1)).all() or (betas[:-1] == 1).any():
+            raise ValueError("betas is a non-empty list of numbers in (0, 1), of which the last may be 1")
         alpha_bar = torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0)])
         object.__setattr__(self, "betas", tuple(self.betas))
         object.__setattr__(self, "_alpha_bar", alpha_bar)
@@ -93,6 +93,18 @@ class DiscreteVP(_VariancePreserving):
         """Square roots of beta equally spaced; the defaults are Stable Diffusion's ("scaled_linear" in diffusers)."""
         roots = torch.linspace(math.sqrt(beta_start), math.sqrt(beta_end), n, dtype=torch.float64)
         return cls(tuple(roots.square().tolist()))
+
+    @classmethod
+    def zero_snr(cls, table: DiscreteVP) -> DiscreteVP:
+        """Another table moved and scaled so that it ends on pure noise, alpha_bar = 0.
+
+        Lin et al., Common Diffusion Noise Schedules and Sample Steps are Flawed, WACV 2024, algorithm 1. A network of
+        eps says nothing about the image there: such models predict v.
+        """
+        root = table._alpha_bar[1:].sqrt()
+        root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+        alpha_bar = torch.cat([torch.ones(1, dtype=torch.float64), root.square()])
+        return cls(tuple((1 - alpha_bar[1:] / alpha_bar[:-1]).tolist()))
 
     def __len__(self) -> int:
         return len(self.betas)

@@ -39,10 +39,12 @@ class Prior(nn.Module, ABC):
     Attributes:
         schedule: levels (alpha_t, sigma_t).
         codec: between images and states.
+        evaluations: of the network in one `predict`; 2 under classifier-free guidance.
     """
 
     schedule: NoiseSchedule
     codec: Codec
+    evaluations: int = 1
 
     def __init__(self, schedule: NoiseSchedule, codec: Codec | None = None) -> None:
         super().__init__()

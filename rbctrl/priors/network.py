@@ -38,8 +38,8 @@ class NetworkPrior(Prior):
     Args:
         network: the module, or a function that builds and fills it; the function is called by `load`.
         parameterization: what the network puts out; see the module docstring for signs.
-        time_input: what it is told: t in [0, 1] of its schedule; the index 0..T-1 of its beta table, rounded; sigma /
-            alpha; log(sigma / alpha) / 4, as EDM's raw networks; log-SNR.
+        time_input: what it is told, in fp32 at least (bf16 knows no index 981): t in [0, 1] of its schedule; the index
+            0..T-1 of its beta table, rounded; sigma / alpha; log(sigma / alpha) / 4, as EDM's raw networks; log-SNR.
         network_schedule: the schedule the network was trained with.
         value_range: (low, high) of the images it was trained on.
         schedule: the schedule of the process; None is the network's own.
@@ -82,8 +82,7 @@ class NetworkPrior(Prior):
         _one_of("parameterization", parameterization, get_args(Parameterization))
         _one_of("time_input", time_input, get_args(TimeInput))
         _one_of("memory_format", memory_format, ("contiguous", "channels_last"))
-        if sign not in (1, -1):
-            raise ValueError(f"sign is 1 or -1, got {sign!r}")
+        _one_of("sign", sign, (1, -1))
         if time_input == "index" and not isinstance(network_schedule, DiscreteVP):
             raise ValueError("time_input='index' needs a DiscreteVP network_schedule: the index is that of its table")
         low, high = value_range
@@ -133,39 +132,62 @@ class NetworkPrior(Prior):
                 "convert the images, or take a prior that was trained on such ones"
             )
         if any(side % self.stride for side in shape[1:]):
+            stride = self.stride * image_shape[-1] // shape[-1]
             raise ValueError(
-                f"this prior runs at multiples of {self.stride} px, got {'x'.join(map(str, shape[1:]))}: "
+                f"this prior runs at multiples of {stride} px, got {'x'.join(map(str, image_shape[1:]))}: "
                 f"crop to such a number (data.size=..., or load(path, size=...))"
             )
         return shape
 
-    def predict(self, x_t: Tensor, t: Tensor) -> Estimate:
+    def predict(self, x_t: Tensor, t: Tensor, *condition: Tensor) -> Estimate:
+        """The estimate; `condition`, [B, ...] each, is what the network is told besides x and time."""
+        level = self._at(t)
+        x = self._scaled(x_t, level)
+        out, fraction = self._evaluate(x, level, condition)
+        return replace(self._estimate(x_t, x, out, level), variance_fraction=fraction)
+
+    def output(self, x_t: Tensor, t: Tensor, *condition: Tensor) -> Tensor:
+        """What the network puts out, like x_t: for those who change it before it becomes an `estimate`."""
+        level = self._at(t)
+        return self._evaluate(self._scaled(x_t, level), level, condition)[0]
+
+    def estimate(self, x_t: Tensor, t: Tensor, output: Tensor) -> Estimate:
+        """The estimate that an output of the network means."""
+        level = self._at(t)
+        return self._estimate(x_t, self._scaled(x_t, level), output, level)
+
+    def _at(self, t: Tensor) -> _Level:
         key = float(t)
         if key not in self._levels:
             self._levels[key] = self._level(t)
-        alpha, sigma, a, s, time = self._levels[key]
+        return self._levels[key]
+
+    def _scaled(self, x_t: Tensor, level: _Level) -> Tensor:
+        """x_t as the network saw it in its training."""
+        alpha, _, a, _, _ = level
         x = x_t if self.native else x_t * (a * self.radius / alpha)
-        if self.center != 0:
-            x = x + a * self.center
-        out, fraction = self._evaluate(x, time)
+        return x if self.center == 0 else x + a * self.center
+
+    def _estimate(self, x_t: Tensor, x: Tensor, out: Tensor, level: _Level) -> Estimate:
+        alpha, sigma, a, s, _ = level
         if self.native and self.clip is None:
-            return replace(self._native_estimate(x, out, alpha, sigma), variance_fraction=fraction)
+            return self._native_estimate(x, out, alpha, sigma)
         x0_hat = self._x0(x, out, a, s)
         if (self.radius, self.center) != (1.0, 0.0):
             x0_hat = (x0_hat - self.center) / self.radius
         if self.clip is not None:
             x0_hat = x0_hat.clamp(*self.clip)
-        return Estimate(x0_hat, x_t.sub(x0_hat, alpha=alpha).div_(sigma), fraction)
+        return Estimate(x0_hat, x_t.sub(x0_hat, alpha=alpha).div_(sigma))
 
     def _level(self, t: Tensor) -> _Level:
         """alpha_t, sigma_t; the network's own alpha, sigma and time input where it saw this signal-to-noise ratio."""
         alpha, sigma = (float(level) for level in self.schedule.levels(t))
+        if alpha == 0 and self.parameterization == "eps":
+            raise ValueError("alpha = 0 at this time, where eps says nothing about the image: start the grid at t < 1")
         if self.native:
             return alpha, sigma, alpha, sigma, self._time(t, alpha, sigma)
         if alpha == 0:
-            raise ValueError(
-                "alpha = 0 at this time, and the network runs on another schedule: start the grid at t < 1"
-            )
+            raise ValueError("alpha = 0 at this time, and the network runs on another schedule: start at t < 1")
         ratio = torch.tensor(self.radius * sigma / alpha, dtype=torch.float64)
         net_t = self.network_schedule.time(-2 * ratio.log())
         if float(net_t) > 1 + 1e-6:
@@ -177,13 +199,13 @@ class NetworkPrior(Prior):
         a, s = (float(level) for level in self.network_schedule.levels(net_t))
         return alpha, sigma, a, s, self._time(net_t, a, s)
 
-    def _evaluate(self, x: Tensor, time_input: float) -> tuple[Tensor, Tensor | None]:
+    def _evaluate(self, x: Tensor, level: _Level, condition: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
         """The output, and where it learned the variance its fraction."""
         if self.network is None:
             raise RuntimeError("the weights are not there yet: call load() before the first use of the prior")
-        weights = next(self.network.parameters(), x)  # reduced precision, or fp32 in an fp64 run, stays in the network
-        time = torch.full((len(x),), time_input, dtype=weights.dtype, device=x.device)
-        out = self.network(x.to(weights.dtype), time)
+        dtype = next(self.network.parameters(), x).dtype  # reduced precision, or fp32 in an fp64 run, stays inside
+        time = torch.full((len(x),), level[4], dtype=torch.promote_types(dtype, torch.float32), device=x.device)
+        out = self.network(x.to(dtype), time, *condition)
         out = getattr(out, "sample", out).to(x.dtype)
         fraction = None
         if self.learned_variance:
@@ -222,6 +244,6 @@ class NetworkPrior(Prior):
         return Estimate(x0_hat, x.sub(x0_hat, alpha=alpha).div_(sigma))
 
 
-def _one_of(name: str, value: str, options: tuple[str, ...]) -> None:
+def _one_of(name: str, value: object, options: tuple[object, ...]) -> None:
     if value not in options:
-        raise ValueError(f"{name} is one of {', '.join(options)}; got {value!r}")
+        raise ValueError(f"{name} is one of {', '.join(map(str, options))}; got {value!r}")

@@ -115,13 +115,15 @@ def _gains(
         table = time_input == "index" and not isinstance(prior.network_schedule, DiscreteVP)
         schedule = DiscreteVP.linear() if table else prior.network_schedule
         try:
-            outputs = [_output(_as(prior, seen, schedule), probe) for probe in probes]
+            network = _as(prior, seen, schedule)
+            outputs = [seen.sign * network.output(probe.x_t, probe.t) for probe in probes]  # whatever its sign
         except ValueError:  # this schedule does not reach the noise of a probe
             continue
         for parameterization, sign in itertools.product(get_args(Parameterization), (1, -1)):
             read = replace(seen, parameterization=parameterization, sign=sign, table=table)
             reader = _as(prior, read, schedule)
-            yield read, [probe.gain(_read(reader, probe, sign * out)) for probe, out in zip(probes, outputs)]
+            estimates = [reader.estimate(probe.x_t, probe.t, sign * out) for probe, out in zip(probes, outputs)]
+            yield read, [probe.gain(est) for probe, est in zip(probes, estimates)]
 
 
 def _as(prior: NetworkPrior, conventions: Conventions, schedule: NoiseSchedule) -> NetworkPrior:
@@ -132,21 +134,3 @@ def _as(prior: NetworkPrior, conventions: Conventions, schedule: NoiseSchedule) 
     low, high = conventions.value_range
     other.radius, other.center, other.native = (high - low) / 2, (high + low) / 2, False
     return other
-
-
-def _output(prior: NetworkPrior, probe: Probe) -> Tensor:
-    """What the network puts out, whatever its sign."""
-    kept = []
-
-    def evaluate(x: Tensor, time: float) -> tuple[Tensor, None]:
-        kept.append(prior.sign * NetworkPrior._evaluate(prior, x, time)[0])
-        return kept[0], None
-
-    prior._evaluate = evaluate
-    prior.predict(probe.x_t, probe.t)
-    return kept[0]
-
-
-def _read(prior: NetworkPrior, probe: Probe, out: Tensor) -> Estimate:
-    prior._evaluate = lambda x, time: (out, None)
-    return prior.predict(probe.x_t, probe.t)

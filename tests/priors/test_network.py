@@ -150,13 +150,56 @@ def test_precision_of_the_network_stays_inside_it(dtype):
             self.net = net
 
         def forward(self, x, time):
-            assert x.dtype == time.dtype == dtype
+            assert x.dtype == dtype and time.dtype == torch.promote_types(dtype, torch.float32)
+            assert float(time[0]) == 980  # bf16 knows no 981
             return self.net(x)
 
-    prior = NetworkPrior(WithTime(), parameterization="x0", time_input="t", network_schedule=VP(), value_range=(-1, 1))
+    prior = NetworkPrior(
+        WithTime(),
+        parameterization="x0",
+        time_input="index",
+        network_schedule=DiscreteVP.linear(),
+        value_range=(-1, 1),
+    )
     for state in (torch.float32, torch.float64):
-        est = prior.predict(torch.zeros(1, 3, 8, 8, dtype=state), torch.tensor(0.5, dtype=torch.float64))
+        est = prior.predict(torch.zeros(1, 3, 8, 8, dtype=state), torch.tensor(0.981, dtype=torch.float64))
         assert est.x0_hat.dtype == est.eps_hat.dtype == state
+
+
+def test_conditions_reach_the_network_and_an_output_can_be_changed_before_it_becomes_an_estimate():
+    class Conditioned(nn.Module):
+        def forward(self, x, time, shift):
+            return x + shift[:, :, None, None]
+
+    prior = NetworkPrior(
+        Conditioned(), parameterization="v", time_input="t", network_schedule=VP(), value_range=(0, 1), schedule=VE()
+    )
+    x_t, t = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor(0.3)
+    shift = torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]])
+    est, out = prior.predict(x_t, t, shift), prior.output(x_t, t, shift)
+    assert torch.equal(est.x0_hat, prior.estimate(x_t, t, out).x0_hat)
+    plain = prior.output(x_t, t, torch.zeros_like(shift))
+    torch.testing.assert_close((out - plain)[1].mean((1, 2)), shift[1])
+    assert torch.equal(out[0], plain[0])
+
+
+def test_a_network_of_eps_is_not_asked_for_an_image_in_pure_noise():
+    schedule = DiscreteVP.zero_snr(DiscreteVP.linear())
+    x_t, end = torch.ones(1, 3, 4, 4), torch.tensor(1.0)
+
+    def make(parameterization):
+        return NetworkPrior(
+            TinyNet(),
+            parameterization=parameterization,
+            time_input="index",
+            network_schedule=schedule,
+            value_range=(-1, 1),
+        )
+
+    with pytest.raises(ValueError, match="eps says nothing"):
+        make("eps").predict(x_t, end)
+    est = make("v").predict(x_t, end)
+    assert torch.equal(est.eps_hat, x_t) and torch.isfinite(est.x0_hat).all()
 
 
 def test_weights_are_frozen_and_built_by_load_only():
