@@ -47,6 +47,9 @@ NEEDS = {
         "prior.value_range=[-1,1]",
     ],
     ("prior", "adm_imagenet256_class"): ["prior.label=207"],
+    ("prior/memory", "full"): ["prior=sd15"],
+    ("prior/memory", "half"): ["prior=sd15"],
+    ("prior/memory", "tight"): ["prior=sd15"],
     ("logger", "wandb"): None,  # these two need an extra: tests/test_loggers.py, tests/metrics/test_lpips.py
     ("metrics", "restoration_lpips"): None,
 }

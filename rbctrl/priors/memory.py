@@ -1,0 +1,74 @@
+"""How a large prior spends memory and precision. States, autoencoder and gradients are fp32 in any case."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import nn
+
+from rbctrl.codecs import Autoencoder
+from rbctrl.pretrained import Source
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Choices between memory, time and precision.
+
+    Args:
+        precision: of the network's weights and activations.
+        checkpoint: controllers that differentiate through the network recompute its blocks in the backward pass:
+            about a third more time for a fraction of the memory; nothing changes for the others.
+        attention_slicing: heads of a U-Net's attention one group after the other: "auto", "max", or a number of heads;
+            None leaves attention to torch, whose kernels need no such help on most GPUs.
+        compile: torch.compile for the network.
+        vae_checkpoint: the same as `checkpoint` for the autoencoder.
+        vae_slicing: the autoencoder takes one image of a batch at a time.
+        vae_tiling: and one tile of an image at a time, which is an approximation.
+
+    Raises:
+        ValueError: no such precision.
+    """
+
+    precision: Precision = "float32"
+    checkpoint: bool = True
+    attention_slicing: Literal["auto", "max"] | int | None = None
+    compile: bool = False
+    vae_checkpoint: bool = True
+    vae_slicing: bool = False
+    vae_tiling: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"memory.precision is one of {', '.join(get_args(Precision))}, got {self.precision!r}")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the network."""
+        return getattr(torch, self.precision)
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """The network of diffusers with these choices."""
+        if self.checkpoint:
+            model.enable_gradient_checkpointing()
+        if self.attention_slicing is not None:
+            if not hasattr(model, "set_attention_slice"):
+                raise ValueError(f"{type(model).__name__} has no attention slices: memory.attention_slicing=null")
+            model.set_attention_slice(self.attention_slicing)
+        if self.compile:
+            model.compile()
+        return model
+
+    def autoencoder(self, source: Source, kind: str, name: str) -> Autoencoder:
+        """The codec of a part, a class of diffusers, with these choices."""
+
+        def build() -> nn.Module:
+            import diffusers
+
+            return source.part(getattr(diffusers, kind), name, torch.float32)
+
+        options = {"checkpoint": self.vae_checkpoint, "slicing": self.vae_slicing, "tiling": self.vae_tiling}
+        return Autoencoder(build, **options, fingerprint=lambda: source.fingerprint(name))

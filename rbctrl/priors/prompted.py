@@ -1,0 +1,114 @@
+"""Priors that listen to a prompt: a network with two embedded prompts, guided from one towards the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from rbctrl.checkpoints import RequiredFile
+from rbctrl.priors.base import Estimate, Prior
+from rbctrl.priors.guidance import Condition, Guidance
+from rbctrl.priors.network import NetworkPrior
+
+
+class Embedding(nn.Module):
+    """An embedded prompt.
+
+    Args:
+        tokens: [L, D].
+        pooled: [P], for networks that take one vector of the whole prompt, too.
+    """
+
+    tokens: Tensor
+    pooled: Tensor | None
+
+    def __init__(self, tokens: Tensor, pooled: Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("tokens", tokens.detach().float())
+        self.register_buffer("pooled", None if pooled is None else pooled.detach().float())
+
+    def rows(self, n: int) -> Condition:
+        """For n rows: tokens [n, L, D] and, where there is one, pooled [n, P]."""
+        return self.under(self.tokens.expand(n, -1, -1))
+
+    def under(self, tokens: Tensor) -> Condition:
+        """Other tokens [n, L, D] with this pooled vector."""
+        return (tokens,) if self.pooled is None else (tokens, self.pooled.expand(len(tokens), -1))
+
+    def zeros(self) -> Embedding:
+        """Zeros of the same shapes."""
+        return Embedding(*map(torch.zeros_like, (part[0] for part in self.rows(1))))
+
+    def same(self, other: Embedding) -> bool:
+        """Whether both say the same, to the last bit."""
+        pairs = zip(self.rows(1), other.rows(1), strict=True)
+        return all(torch.equal(mine, theirs) for mine, theirs in pairs)
+
+
+class PromptedPrior(Prior):
+    """A `TextPrior`: classifier-free guidance around a network of x_t, time, tokens and, for some, a pooled vector.
+
+    Args:
+        denoiser: its network is network(x, time, tokens [B, L, D]) or network(x, time, tokens, pooled [B, P]).
+        embed: gives prompt and negative prompt. `load` calls it before the network is read, so that text encoders are
+            gone when the network comes.
+        guidance: from the negative prompt to the prompt.
+        files: what `embed` reads.
+    """
+
+    def __init__(
+        self,
+        denoiser: NetworkPrior,
+        embed: Callable[[], tuple[Embedding, Embedding]],
+        guidance: Guidance | None = None,
+        files: tuple[RequiredFile, ...] = (),
+    ) -> None:
+        super().__init__(denoiser.schedule, denoiser.codec)
+        self.denoiser, self.guidance = denoiser, Guidance() if guidance is None else guidance
+        self._embed, self._files = embed, files
+        self.prompt: Embedding | None = None
+        self.negative: Embedding | None = None
+        self.single: Embedding | None = None
+
+    def load(self) -> None:
+        if self.prompt is None:
+            self.prompt, self.negative = self._embed()
+            name = self.guidance.single(self.prompt.same(self.negative))
+            self.single = None if name is None else getattr(self, name)
+        self.denoiser.load()
+
+    @property
+    def evaluations(self) -> int:
+        return 2 if self.single is None else 1
+
+    def predict(self, x_t: Tensor, t: Tensor) -> Estimate:
+        if self.single is not None:
+            return self.denoiser.predict(x_t, t, *self.single.rows(len(x_t)))
+
+        def evaluate(x: Tensor, *condition: Tensor) -> Tensor:
+            return self.denoiser.output(x, t, *condition)
+
+        prompt, negative = (embedding.rows(len(x_t)) for embedding in (self._loaded(), self.negative))
+        return self.denoiser.estimate(x_t, t, self.guidance(evaluate, x_t, prompt, negative))
+
+    def prompt_embedding(self) -> Tensor:
+        return self._loaded().tokens
+
+    def predict_prompted(self, x_t: Tensor, t: Tensor, prompt: Tensor) -> Estimate:
+        return self.denoiser.predict(x_t, t, *self._loaded().under(prompt))
+
+    def state_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self.denoiser.state_shape(image_shape)
+
+    def fingerprint(self) -> str:
+        return self.denoiser.fingerprint()
+
+    def files(self) -> tuple[RequiredFile, ...]:
+        return (*self._files, *self.denoiser.files())
+
+    def _loaded(self) -> Embedding:
+        if self.prompt is None:
+            raise RuntimeError("the prompt is not embedded yet: call load() before the first use of the prior")
+        return self.prompt

@@ -1,0 +1,159 @@
+"""Prompts to embeddings. A text encoder is read, used once and let go: it never meets the network in memory.
+
+Stable Diffusion 1.x, 2.x   last hidden state of one CLIP
+XL                          penultimate states of two CLIPs side by side, and the pooled vector of the second
+3                           the same padded to T5's width, then T5's states; both pooled vectors
+Flux                        T5's states, and the pooled vector of one CLIP
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rbctrl.pretrained import Source
+from rbctrl.priors.prompted import Embedding
+
+log = logging.getLogger(__name__)
+
+Encode = Callable[[Source, Sequence[str], torch.dtype], list[Embedding]]  # dtype: of T5, which is large; CLIP is fp32
+_NAMES = ("prompt", "negative_prompt", "pooled", "negative_pooled")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Two prompts, or a file of their embeddings, for which no text encoder is read.
+
+    Args:
+        prompt: of the image.
+        negative_prompt: what guidance leads away from; None is zeros, as the published pipeline of XL takes them.
+        embeddings: a file of `save_embeddings`.
+
+    Raises:
+        ValueError: embeddings beside a prompt.
+    """
+
+    prompt: str = ""
+    negative_prompt: str | None = ""
+    embeddings: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.embeddings is not None and (self.prompt or self.negative_prompt):
+            raise ValueError("give prior.prompt or prior.embeddings, not both")
+
+    def embed(self, encode: Encode, source: Source, dtype: torch.dtype) -> tuple[Embedding, Embedding]:
+        """Prompt and negative prompt; equal texts are encoded once and are equal to the last bit."""
+        if self.embeddings is not None:
+            return read_embeddings(self.embeddings)
+        texts = list(dict.fromkeys(text for text in (self.prompt, self.negative_prompt) if text is not None))
+        with torch.no_grad():
+            found = dict(zip(texts, encode(source, texts, dtype), strict=True))
+        prompt = found[self.prompt]
+        return prompt, found[self.negative_prompt] if self.negative_prompt is not None else prompt.zeros()
+
+
+def encode_sd(source: Source, prompts: Sequence[str], dtype: torch.dtype) -> list[Embedding]:
+    """Stable Diffusion 1.x and 2.x."""
+    from transformers import CLIPTextModel
+
+    last, _, _ = clip(source, "text_encoder", prompts, CLIPTextModel)
+    return list(map(Embedding, last))
+
+
+def encode_xl(source: Source, prompts: Sequence[str], dtype: torch.dtype) -> list[Embedding]:
+    """Stable Diffusion XL."""
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    _, first, _ = clip(source, "text_encoder", prompts, CLIPTextModel)
+    _, second, pooled = clip(source, "text_encoder_2", prompts, CLIPTextModelWithProjection)
+    return list(map(Embedding, torch.cat([first, second], dim=-1), pooled))
+
+
+def encode_sd3(source: Source, prompts: Sequence[str], dtype: torch.dtype, length: int = 256) -> list[Embedding]:
+    """Stable Diffusion 3; `length` tokens of T5, 0 does without it, as a folder without text_encoder_3."""
+    from transformers import CLIPTextModelWithProjection
+
+    clips = [clip(source, name, prompts, CLIPTextModelWithProjection) for name in ("text_encoder", "text_encoder_2")]
+    (_, first, pooled), (_, second, pooled_2) = clips
+    width = source.settings("transformer")["joint_attention_dim"]
+    states = torch.cat([first, second], dim=-1)
+    states = torch.nn.functional.pad(states, (0, width - states.shape[-1]))
+    long = t5(source, "text_encoder_3", prompts, length, dtype) if length else states.new_zeros(len(states), 256, width)
+    return list(map(Embedding, torch.cat([states, long.float()], dim=1), torch.cat([pooled, pooled_2], dim=-1)))
+
+
+def encode_flux(source: Source, prompts: Sequence[str], dtype: torch.dtype, length: int = 512) -> list[Embedding]:
+    """Flux; `length` tokens of T5."""
+    from transformers import CLIPTextModel
+
+    _, _, pooled = clip(source, "text_encoder", prompts, CLIPTextModel)
+    return list(map(Embedding, t5(source, "text_encoder_2", prompts, length, dtype), pooled))
+
+
+def clip(source: Source, part: str, prompts: Sequence[str], kind: type) -> tuple[Tensor, Tensor, Tensor]:
+    """A CLIP text encoder, in fp32.
+
+    Returns:
+        Hidden states after the last layer and its norm [n, L, D], those before the last layer [n, L, D], and pooled
+        vectors [n, P], projected where the encoder projects.
+    """
+    ids, mask = tokenize(source, part.replace("text_encoder", "tokenizer"), prompts)
+    encoder = source.part(kind, part, torch.float32)
+    mask = mask if getattr(encoder.config, "use_attention_mask", False) else None
+    out = encoder(ids, attention_mask=mask, output_hidden_states=True)
+    pooled = out.text_embeds if "text_embeds" in out else out.pooler_output
+    return out.last_hidden_state, out.hidden_states[-2], pooled
+
+
+def t5(source: Source, part: str, prompts: Sequence[str], length: int, dtype: torch.dtype) -> Tensor:
+    """States of a T5 encoder, padding included, [n, length, D]."""
+    from transformers import T5EncoderModel
+
+    ids, _ = tokenize(source, part.replace("text_encoder", "tokenizer"), prompts, length)
+    return source.part(T5EncoderModel, part, dtype)(ids).last_hidden_state
+
+
+def tokenize(source: Source, part: str, prompts: Sequence[str], length: int | None = None) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask [n, length]; a prompt that is too long is cut, which is logged."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(source.folder(part), local_files_only=True)
+    length = length or tokenizer.model_max_length
+    for prompt in prompts:
+        count = len(tokenizer(prompt).input_ids)
+        if count > length:
+            log.warning("%s reads %d of the %d tokens of the prompt %r", part, length, count, prompt)
+    batch = tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    return batch.input_ids, batch.attention_mask
+
+
+def save_embeddings(path: str | Path, prompt: Embedding, negative: Embedding) -> None:
+    """Writes embedded prompts (`prior.prompt` and `prior.negative` of a loaded prior) for `prior.embeddings`."""
+    from safetensors.torch import save_file
+
+    pairs = zip(_NAMES, (prompt.tokens, negative.tokens, prompt.pooled, negative.pooled))
+    save_file({name: value.contiguous() for name, value in pairs if value is not None}, Path(path).expanduser())
+
+
+def read_embeddings(path: str | Path) -> tuple[Embedding, Embedding]:
+    """Embedded prompts: `prompt`, `negative_prompt` [L, D] and, for some networks, `pooled`, `negative_pooled` [P].
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds other tensors.
+    """
+    from safetensors.torch import load_file
+
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"there are no embeddings at {path}: rbctrl.priors.text.save_embeddings writes them")
+    found = load_file(path)
+    if set(found) not in (set(_NAMES), set(_NAMES[:2])):
+        raise ValueError(f"{path} holds {', '.join(sorted(found)[:4])} ...; embeddings are {', '.join(_NAMES)}")
+    prompt, negative, pooled, negative_pooled = (found.get(name) for name in _NAMES)
+    return Embedding(prompt, pooled), Embedding(negative, negative_pooled)

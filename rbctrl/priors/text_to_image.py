@@ -1,0 +1,115 @@
+"""One assembly for all families of latent text-to-image models: network, text encoders, autoencoder of one source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from rbctrl.codecs import Codec, Previewed
+from rbctrl.pretrained import Folder, Source
+from rbctrl.pretrained.base import content_hash
+from rbctrl.priors.guidance import Guidance
+from rbctrl.priors.memory import Memory
+from rbctrl.priors.network import NetworkPrior, Parameterization
+from rbctrl.priors.prompted import Embedding, PromptedPrior
+from rbctrl.priors.text import Encode, Texts
+from rbctrl.schedules import NoiseSchedule
+
+
+@dataclass(frozen=True)
+class Family:
+    """What one family of models is made of.
+
+    Args:
+        network: name of the part.
+        kind: of the network, a class of diffusers.
+        adapter: makes it a network(x, time, tokens, ...).
+        time_input: what that network is told.
+        encoders: names of the text encoders.
+        encode: prompts to embeddings.
+        patch: the sides of latents are multiples of it.
+    """
+
+    network: str
+    kind: str
+    adapter: Callable[[nn.Module], nn.Module]
+    time_input: Literal["index", "t"]
+    encoders: tuple[str, ...]
+    encode: Encode
+    patch: int = 1
+
+
+@dataclass(frozen=True)
+class TextToImage:
+    """A model of a family and what is asked of it; `prior` makes the prior.
+
+    Args:
+        family: of the model.
+        source: of its parts.
+        schedule: of the training, and of the process.
+        parameterization: of the network.
+        check: (config of the model's scheduler, source), raises ValueError where it contradicts the two above.
+        texts: prompt and negative prompt.
+        guidance: between them.
+        memory: precision, checkpointing and the like.
+        preview: folder or repository of an AutoencoderTiny that costs look through; None: the full autoencoder.
+    """
+
+    family: Family
+    source: Source
+    schedule: NoiseSchedule
+    parameterization: Parameterization
+    check: Callable[[Mapping[str, Any], object], None]
+    texts: Texts = field(default_factory=Texts)
+    guidance: Guidance | None = None
+    memory: Memory | None = None
+    preview: str | None = None
+
+    def prior(self) -> PromptedPrior:
+        """The prior; its `load` reads everything."""
+        denoiser = NetworkPrior(
+            self._network,
+            parameterization=self.parameterization,
+            time_input=self.family.time_input,
+            network_schedule=self.schedule,
+            value_range=(-1.0, 1.0),
+            codec=self._codec(),
+            stride=self.family.patch,
+            fingerprint=self._fingerprint,
+        )
+        return PromptedPrior(denoiser, self._embed, self.guidance, self.source.files())
+
+    @property
+    def _saving(self) -> Memory:
+        return Memory() if self.memory is None else self.memory
+
+    def _network(self) -> nn.Module:
+        import diffusers
+
+        kind = getattr(diffusers, self.family.kind)
+        model = self.source.part(kind, self.family.network, self._saving.dtype)
+        return self.family.adapter(self._saving.prepare(model))
+
+    def _codec(self) -> Codec:
+        full = self._saving.autoencoder(self.source, "AutoencoderKL", "vae")
+        if self.preview is None:
+            return full
+        tiny = Folder(self.preview, "madebyollin/taesd", "prior.preview")
+        return Previewed(full, self._saving.autoencoder(tiny, "AutoencoderTiny", ""))
+
+    def _embed(self) -> tuple[Embedding, Embedding]:
+        """Both prompts; before that, whether the model is what this prior says it is."""
+        self.check(self.source.settings("scheduler"), self.source.files()[0].place)
+        dtype = torch.float32 if self._saving.precision == "float32" else torch.bfloat16  # T5 overflows in fp16
+        return self.texts.embed(self.family.encode, self.source, dtype)
+
+    def _fingerprint(self) -> str:
+        if self.texts.embeddings is None:
+            return self.source.fingerprint(self.family.network, *self.family.encoders)
+        own = self.source.fingerprint(self.family.network)
+        return f"{own}+{content_hash(Path(self.texts.embeddings).expanduser())[:16]}"

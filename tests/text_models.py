@@ -1,0 +1,179 @@
+"""Tiny random text-to-image models in diffusers' folder layout, so that every loader can be tested offline."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import diffusers
+import torch
+import transformers
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+LENGTH = 12  # tokens that the CLIP tokenizers read
+WIDTH = 16  # of one CLIP
+
+SD_SCHEDULER = {
+    "_class_name": "PNDMScheduler",
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "num_train_timesteps": 1000,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+FLOW_SCHEDULER = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
+
+
+def seeded(build, seed=0):
+    """The result of build() under a seed, without a trace in torch's own generator."""
+    with torch.random.fork_rng():
+        torch.random.default_generator.manual_seed(seed)
+        return build()
+
+
+def unet(**kwargs):
+    """Stable Diffusion's U-Net with two levels."""
+    settings = {
+        "block_out_channels": (8, 16),
+        "layers_per_block": 1,
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "cross_attention_dim": WIDTH,
+        "attention_head_dim": 4,
+        "norm_num_groups": 4,
+        "sample_size": 8,
+    }
+    return seeded(lambda: diffusers.UNet2DConditionModel(**(settings | kwargs)))
+
+
+def xl_unet():
+    """With XL's embedding of a pooled vector and six sizes."""
+    sizes = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
+    return unet(**sizes, projection_class_embeddings_input_dim=WIDTH + 6 * 8, cross_attention_dim=2 * WIDTH)
+
+
+def sd3_transformer():
+    """SD3's transformer with two blocks."""
+    return seeded(
+        lambda: diffusers.SD3Transformer2DModel(
+            sample_size=8,
+            in_channels=4,
+            out_channels=4,
+            num_layers=2,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            caption_projection_dim=16,
+            joint_attention_dim=40,
+            pooled_projection_dim=2 * WIDTH,
+            pos_embed_max_size=8,
+        )
+    )
+
+
+def flux_transformer(guidance_embeds=True):
+    """Flux's transformer with one block of each kind."""
+    return seeded(
+        lambda: diffusers.FluxTransformer2DModel(
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=20,
+            pooled_projection_dim=WIDTH,
+            axes_dims_rope=(4, 6, 6),
+            guidance_embeds=guidance_embeds,
+        )
+    )
+
+
+def autoencoder(**kwargs):
+    """A KL autoencoder of f = 2 (XL's networks are told a size that assumes 8)."""
+    settings = {
+        "block_out_channels": (8, 8),
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+        "norm_num_groups": 4,
+        "latent_channels": 4,
+        "sample_size": 16,
+    }
+    return seeded(lambda: diffusers.AutoencoderKL(**(settings | kwargs)))
+
+
+def clip(projected=False, seed=1):
+    """A CLIP text encoder of two layers."""
+    config = transformers.CLIPTextConfig(
+        vocab_size=2 * len(LETTERS) + 2,
+        hidden_size=WIDTH,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=LENGTH,
+        projection_dim=WIDTH,
+        bos_token_id=2 * len(LETTERS),
+        eos_token_id=2 * len(LETTERS) + 1,
+        pad_token_id=2 * len(LETTERS) + 1,
+    )
+    kind = transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel
+    return seeded(lambda: kind(config).eval(), seed)
+
+
+def t5(width):
+    """A T5 encoder of one layer."""
+    config = transformers.T5Config(vocab_size=32, d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    return seeded(lambda: transformers.T5EncoderModel(config).eval(), 3)
+
+
+def save_clip_tokenizer(folder: Path) -> None:
+    """Vocabulary and merges in two files, as Stable Diffusion publishes them."""
+    folder.mkdir(parents=True)
+    vocab = [*LETTERS, *(letter + "</w>" for letter in LETTERS), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: k for k, token in enumerate(vocab)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": LENGTH, "pad_token": "<|endoftext|>", **special}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+
+
+def save_t5_tokenizer(folder: Path) -> None:
+    """Letters only."""
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0), *((letter, -3.0) for letter in LETTERS)]
+    transformers.T5Tokenizer(vocab=pieces, extra_ids=0).save_pretrained(folder)
+
+
+def save(folder: Path, scheduler: dict, **parts: object) -> Path:
+    """Writes models as parts of a folder; of text encoders, their tokenizers, too."""
+    for name, model in parts.items():
+        model.save_pretrained(folder / name)
+        if name.startswith("text_encoder"):
+            tokenizer = folder / name.replace("text_encoder", "tokenizer")
+            (save_t5_tokenizer if "T5" in type(model).__name__ else save_clip_tokenizer)(tokenizer)
+    (folder / "scheduler").mkdir(parents=True)
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    return folder
+
+
+def save_sd(folder: Path, **scheduler: object) -> Path:
+    """Stable Diffusion 1.x."""
+    return save(folder, SD_SCHEDULER | scheduler, unet=unet(), vae=autoencoder(), text_encoder=clip())
+
+
+def save_xl(folder: Path) -> Path:
+    """Stable Diffusion XL."""
+    encoders = {"text_encoder": clip(), "text_encoder_2": clip(True, 2)}
+    return save(folder, SD_SCHEDULER, unet=xl_unet(), vae=autoencoder(scaling_factor=0.13025), **encoders)
+
+
+def save_sd3(folder: Path) -> Path:
+    """Stable Diffusion 3."""
+    encoders = {"text_encoder": clip(True, 1), "text_encoder_2": clip(True, 2), "text_encoder_3": t5(40)}
+    vae = autoencoder(shift_factor=0.06, scaling_factor=1.5)
+    return save(folder, FLOW_SCHEDULER, transformer=sd3_transformer(), vae=vae, **encoders)
+
+
+def save_flux(folder: Path, guidance_embeds: bool = True) -> Path:
+    """Flux."""
+    encoders = {"text_encoder": clip(), "text_encoder_2": t5(20)}
+    vae = autoencoder(shift_factor=0.1, scaling_factor=0.36)
+    return save(folder, FLOW_SCHEDULER, transformer=flux_transformer(guidance_embeds), vae=vae, **encoders)
