@@ -1,5 +1,6 @@
 """Every option of every group composes and instantiates; found by globbing, so that none is forgotten."""
 
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ from omegaconf import OmegaConf
 
 from rbctrl.commands.run import compose
 from rbctrl.config import CONF_DIR, options
+from rbctrl.required import required_files
 
 GROUPS = sorted(
     str(folder.relative_to(CONF_DIR))
@@ -94,7 +96,17 @@ def test_groups_are_the_fields_of_an_experiment():
     assert groups <= names, groups - names
 
 
-@pytest.mark.parametrize("preset", options("experiment"))
+def published(preset):
+    """Whether a preset runs on weights that have to be had from somewhere."""
+    text = (CONF_DIR / "experiment" / f"{preset}.yaml").read_text()
+    base = re.search(r"^defaults:\n  - (\w+)$", text, re.MULTILINE)
+    return published(base[1]) if base else "RBCTRL_DATA" in text
+
+
+PROTOCOLS = [preset for preset in options("experiment") if published(preset)]
+
+
+@pytest.mark.parametrize("preset", [preset for preset in options("experiment") if preset not in PROTOCOLS])
 def test_preset_runs_end_to_end(preset, tmp_path):
     command = [
         sys.executable,
@@ -113,6 +125,60 @@ def test_preset_runs_end_to_end(preset, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     (table,) = (tmp_path / "out").glob("*/rows.csv")
     assert len(table.read_text().splitlines()) >= 2
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory):
+    """A folder as the protocols expect it, with one image of each set and no weights but those of an operator."""
+    import torch
+    from PIL import Image
+
+    from rbctrl.operators.kernel_wizard import KernelWizard
+
+    root = tmp_path_factory.mktemp("laboratory")
+    for name, size in (("ffhq256", 256), ("imagenet256", 256), ("ffhq512", 512), ("imagenet512", 512)):
+        (root / "data" / name).mkdir(parents=True)
+        Image.effect_noise((size, size), 60).convert("RGB").save(root / "data" / name / "0.png")
+    (root / "weights").mkdir()
+    torch.save(KernelWizard(1, 1, 1).state_dict(), root / "weights" / "GOPRO_wVAE.pth")
+    return root
+
+
+@pytest.fixture
+def in_laboratory(laboratory, monkeypatch):
+    monkeypatch.setenv("RBCTRL_DATA", str(laboratory / "data"))
+    monkeypatch.setenv("RBCTRL_WEIGHTS", str(laboratory / "weights"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return laboratory
+
+
+@pytest.mark.parametrize("preset", PROTOCOLS)
+def test_protocol_lacks_nothing_but_the_weights_it_asks_for(preset, in_laboratory, tmp_path):
+    cfg = compose([f"experiment={preset}"])
+    experiment = instantiate(cfg, _convert_="all")
+    missing = [need for need in required_files(cfg) if not need.present]
+    assert [need.node for need in missing] == ["prior"] and "https://" in missing[0].hint
+    with pytest.raises(FileNotFoundError, match=re.escape(f"no weights at {missing[0].place}: ")):
+        experiment.run(tmp_path, {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", PROTOCOLS)
+def test_protocol_runs_on_a_shipped_prior(preset, in_laboratory, tmp_path):
+    """Three steps: whatever does not depend on the weights works together."""
+    latent = not compose([f"experiment={preset}"]).prior._target_.startswith("rbctrl.priors.adm")
+    words = ["prior=photo_latent"] if latent else ["prior=photo", "prior/schedule=linear"]
+    small = ["controller.langevin_steps=1"] if preset.endswith("daps") else []
+    small += ["controller.variance=fixed"] if preset.endswith("dps") else []
+    small += ["controller.inner_steps=0"] if "p2l" in preset else []
+    start = {"Uniform": "t_start=0.9", "Quadratic": "t_start=0.9", "PolyRho": "sigma_max=50"}
+    grid = compose([f"experiment={preset}"]).sampler.grid._target_.rpartition(".")[2]
+    small += [f"sampler.grid.{start[grid]}", "sampler.n_steps=3", "n_samples=1"]
+    cfg = compose([f"experiment={preset}", *words, *small])
+    experiment = instantiate(cfg, _convert_="all")
+    experiment.run(tmp_path, {})
+    assert not experiment.problems
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize("sweep", options("sweep"))
