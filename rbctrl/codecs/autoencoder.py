@@ -9,7 +9,7 @@ decoders overflow and their gradients vanish.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, get_args
 
 import torch
@@ -34,6 +34,7 @@ class Autoencoder(Codec):
         slicing: one image at a time; with `checkpoint`, only one image's activations exist at once.
         tiling: overlapping tiles of one image (AutoencoderKL, AutoencoderTiny). An approximation: seams are blended.
         fingerprint: identifies the weights.
+        config: of the autoencoder, or a function that reads it, for the shapes that are asked for before `load`.
 
     Raises:
         ValueError: quantize is no such choice, or the autoencoder and the options do not fit (when the model is known).
@@ -52,8 +53,10 @@ class Autoencoder(Codec):
         slicing: bool = False,
         tiling: bool = False,
         fingerprint: Callable[[], str] | str = "",
+        config: Mapping[str, object] | Callable[[], Mapping[str, object]] | None = None,
     ) -> None:
         super().__init__()
+        self._config = config
         if quantize not in (None, *get_args(Quantize)):
             raise ValueError(f"quantize is one of {', '.join(get_args(Quantize))} or None, got {quantize!r}")
         self.quantize, self.scaling_factor = quantize, scaling_factor
@@ -71,21 +74,23 @@ class Autoencoder(Codec):
         return self._fingerprint if isinstance(self._fingerprint, str) else self._fingerprint()
 
     @property
-    def config(self) -> dict:
-        """Of the autoencoder; needs `load`."""
-        if self.model is None:
+    def config(self) -> Mapping[str, object]:
+        """Of the autoencoder; needs `load`, or to have been given."""
+        if self.model is not None:
+            return self.model.config
+        if self._config is None:
             raise RuntimeError("the autoencoder is not there yet: call load() before its first use")
-        return self.model.config
+        return self._config if isinstance(self._config, Mapping) else self._config()
 
     @property
     def downscaling(self) -> int:
-        """Pixels per latent pixel and side; needs `load`."""
+        """Pixels per latent pixel and side."""
         blocks = self.config.get("encoder_block_out_channels") or self.config["block_out_channels"]
         return 2 ** (len(blocks) - 1)
 
     @property
     def channels(self) -> int:
-        """Of a latent; needs `load`."""
+        """Of a latent."""
         return self.config.get("vq_embed_dim") or self.config["latent_channels"]
 
     def state_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:

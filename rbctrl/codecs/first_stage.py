@@ -50,21 +50,27 @@ class FirstStageLayout:
         object.__setattr__(self, "multipliers", tuple(self.multipliers))
 
 
+def config(layout: FirstStageLayout) -> dict[str, object]:
+    """Of the `VQModel`; its latents are not scaled."""
+    n = len(layout.multipliers)
+    return {
+        "in_channels": 3,
+        "down_block_types": ("DownEncoderBlock2D",) * n,
+        "up_block_types": ("UpDecoderBlock2D",) * n,
+        "block_out_channels": tuple(layout.channels * m for m in layout.multipliers),
+        "layers_per_block": layout.blocks,
+        "latent_channels": layout.latent_channels,
+        "vq_embed_dim": layout.latent_channels,
+        "num_vq_embeddings": layout.codes,
+        "scaling_factor": 1.0,
+    }
+
+
 def build(layout: FirstStageLayout) -> VQModel:
-    """The autoencoder with random weights; its latents are not scaled."""
+    """The autoencoder with random weights."""
     from diffusers import VQModel
 
-    n = len(layout.multipliers)
-    return VQModel(
-        down_block_types=("DownEncoderBlock2D",) * n,
-        up_block_types=("UpDecoderBlock2D",) * n,
-        block_out_channels=tuple(layout.channels * m for m in layout.multipliers),
-        layers_per_block=layout.blocks,
-        latent_channels=layout.latent_channels,
-        vq_embed_dim=layout.latent_channels,
-        num_vq_embeddings=layout.codes,
-        scaling_factor=1.0,
-    )
+    return VQModel(**config(layout))
 
 
 def load(layout: FirstStageLayout, state: Mapping[str, Tensor], source: object) -> VQModel:

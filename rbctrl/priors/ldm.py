@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rbctrl.checkpoints import RequiredFile, check_fit, read_tensors, shapes
 from rbctrl.codecs import Autoencoder
 from rbctrl.codecs.autoencoder import Quantize
-from rbctrl.codecs.first_stage import FirstStageLayout
+from rbctrl.codecs.first_stage import FirstStageLayout, config
 from rbctrl.codecs.first_stage import load as load_first_stage
 from rbctrl.priors.network import NetworkPrior
 from rbctrl.priors.unet_layout import UNetLayout
@@ -76,7 +76,7 @@ def ldm(
         network_schedule=network_schedule,
         value_range=(-1.0, 1.0),
         schedule=schedule,
-        codec=Autoencoder(autoencoder, quantize=quantize, checkpoint=checkpoint),
+        codec=Autoencoder(autoencoder, quantize=quantize, checkpoint=checkpoint, config=config(first_stage)),
         channels=layout.in_channels,
         stride=layout.stride,
         clip=clip,

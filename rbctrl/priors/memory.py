@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -71,4 +72,5 @@ class Memory:
             return source.part(getattr(diffusers, kind), name, torch.float32)
 
         options = {"checkpoint": self.vae_checkpoint, "slicing": self.vae_slicing, "tiling": self.vae_tiling}
-        return Autoencoder(build, **options, fingerprint=lambda: source.fingerprint(name))
+        config = partial(source.settings, name)  # shapes are asked for before any weight is read
+        return Autoencoder(build, **options, fingerprint=lambda: source.fingerprint(name), config=config)

@@ -111,4 +111,7 @@ def test_full_size_first_stage_fits_to_the_last_tensor():
 def test_option_holds_the_published_table():
     prior = build("prior", "ldm_ffhq256")
     assert float(prior.schedule.alpha_bar(torch.tensor(1.0))) == pytest.approx(1.42e-4, rel=0.01)
+    assert prior.state_shape((3, 256, 256)) == (3, 64, 64)  # before its file is there
+    with pytest.raises(ValueError, match="multiples of 32 px, got 80x80"):
+        prior.state_shape((3, 80, 80))
     assert prior.native and prior.files()[0].place.endswith("ldm_ffhq256/model.ckpt")
