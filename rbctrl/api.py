@@ -15,12 +15,13 @@ from rbctrl.costs import Cost
 from rbctrl.data.base import Item
 from rbctrl.data.files import Unreadable, read_image, square
 from rbctrl.data.sources import Memory
+from rbctrl.devices import pick_device, pick_dtype
 from rbctrl.metrics import AnyMetric, Metric, PathMetric, SampleMetric, of_kind
 from rbctrl.noise import GaussianNoise, Noise, NoNoise
 from rbctrl.operators.base import Operator
 from rbctrl.posterior_mean import ItemSamples
 from rbctrl.priors.base import Prior
-from rbctrl.solver import Sampler, Solver, pick_device, pick_dtype
+from rbctrl.solver import Sampler, Solver
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,12 +21,13 @@ from rbctrl.claims import claim
 from rbctrl.controllers.base import Controller
 from rbctrl.costs import Cost, RunningCost
 from rbctrl.data.base import Data
+from rbctrl.devices import pick_device, pick_dtype
 from rbctrl.metrics import AnyMetric, SampleMetric, of_kind
 from rbctrl.noise import Noise
 from rbctrl.operators.base import Operator
 from rbctrl.priors.base import Prior
 from rbctrl.results import ResultStore, RowLogger, versions
-from rbctrl.solver import Sampler, Solver, pick_device, pick_dtype
+from rbctrl.solver import Sampler, Solver
 from rbctrl.work import Wanted
 
 DETERMINING = ("prior", "operator", "noise", "cost", "running_cost", "sampler", "controller", "dtype")

@@ -13,12 +13,13 @@ import rbctrl
 from rbctrl.controllers import DPS, Controller, NoControl, Proximal, Shooting, Window
 from rbctrl.costs import GaussianNLL, OutOfRange, PoissonNLL, ResidualNorm, WeightedSum
 from rbctrl.data import Item, Memory
+from rbctrl.devices import full_fp32
 from rbctrl.grids import LogSNR
 from rbctrl.noise import GaussianNoise, NoNoise, PoissonNoise
 from rbctrl.operators import Downsample, KernelBlur, MotionBlur, RandomMask
 from rbctrl.operators.matrix import Matrix
 from rbctrl.process import ddim
-from rbctrl.solver import Solver, full_fp32
+from rbctrl.solver import Solver
 
 Y = torch.linspace(-0.9, 0.9, 48).view(3, 4, 4)
 
@@ -140,22 +141,6 @@ def test_peak_memory_is_undefined_where_the_system_keeps_no_record(monkeypatch):
     monkeypatch.setitem(sys.modules, "resource", None)  # what Windows gives
     assert math.isnan(solver()._peak_memory())
     assert solve()[1].image.isfinite().all()
-
-
-def test_convolutions_are_fp32_on_a_gpu_and_nothing_is_touched_elsewhere(monkeypatch):
-    cudnn = torch.backends.cudnn
-
-    def flags():
-        return cudnn.allow_tf32, cudnn.enabled, cudnn.benchmark, cudnn.deterministic
-
-    monkeypatch.setattr(cudnn, "benchmark", True)
-    before = flags()
-    assert before[0]  # torch's default, what the context manager is for
-    with full_fp32(torch.device("cpu")):
-        assert flags() == before
-    with full_fp32(torch.device("cuda", 0)):
-        assert flags() == (False, *before[1:])
-    assert flags() == before
 
 
 def test_a_solution_is_computed_inside_that_context(monkeypatch):

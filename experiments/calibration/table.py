@@ -32,7 +32,7 @@ P = 1e-3
 def read(folder: Path) -> pd.DataFrame:
     """One line per run: the newest where a cell ran twice."""
     frames = {}
-    for file in sorted(folder.rglob("rows.csv")):
+    for file in sorted(folder.rglob("rows.csv"), key=lambda file: file.stat().st_mtime):
         choices = OmegaConf.load(file.with_name("config.yaml")).choices
         frames[choices.experiment.removeprefix("calibration_"), choices.controller] = file
     if not frames:

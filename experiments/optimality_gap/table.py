@@ -25,7 +25,7 @@ NEAR = 0.1  # nats: where Doob's own excess is smaller than this, differences ar
 def read(folder: Path) -> pd.DataFrame:
     """One line per controller and number of steps: the newest where a cell ran twice."""
     cells = {}
-    for file in sorted(folder.rglob("rows.csv")):
+    for file in sorted(folder.rglob("rows.csv"), key=lambda file: file.stat().st_mtime):
         record = OmegaConf.load(file.with_name("config.yaml"))
         name, steps = record.choices.controller, record.config.sampler.n_steps
         for knob in KNOBS.get(name, ()):
