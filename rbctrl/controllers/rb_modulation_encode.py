@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rbctrl.controllers.base import Controller, Eps, Run, Setup, State, check_eps, needs_linear
 from rbctrl.controllers.rb_modulation import check_proximal, proximal_weight
+from rbctrl.controllers.starts import Init, check_init, needs_start, start
 from rbctrl.process import Step
 
 
@@ -31,18 +32,25 @@ class RBModulationEncode(Controller):
         strength: of the measurement against x, in rho = max(sigma_y, sigma_floor)^2 / (strength r_t^2).
         eps: whether eps_hat stays or follows from z_t and z0*.
         sigma_floor: sigma_y is not taken below this, on [-1, 1].
+        init: z_T as the sampler has it ("noise"), or from the encoded measurement, by fresh noise ("forward") or DDIM
+            run backwards ("inversion"): for a linear operator, and a grid that starts at less noise.
     """
 
     strength: float = 1.0
     eps: Eps = "recomputed"
     sigma_floor: float = 0.02
+    init: Init = "noise"
 
     def __post_init__(self) -> None:
         check_eps(self.eps)
         check_proximal(self.strength, self.sigma_floor)
+        check_init(self.init)
 
     def check(self, setup: Setup) -> str | None:
-        return needs_linear(setup, "rb_modulation_encode")
+        return needs_linear(setup, "rb_modulation_encode") or needs_start(setup, self.init)
+
+    def start(self, run: Run) -> tuple[Tensor, State]:
+        return start(run, self.init), {}
 
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
         codec, obs = run.objective.codec, run.obs

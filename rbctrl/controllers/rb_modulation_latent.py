@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Eps, Run, State, check_eps
+from rbctrl.controllers.base import Controller, Eps, Run, Setup, State, check_eps
 from rbctrl.controllers.rb_modulation import check_proximal, proximal_weight
+from rbctrl.controllers.starts import Init, check_init, needs_start, start
 from rbctrl.process import Step
 
 PROBE = 0.01  # length of the finite difference for J d, relative to z0_hat
@@ -35,18 +36,28 @@ class RBModulationLatent(Controller):
         inner_steps: K, at least 1.
         eps: whether eps_hat stays or follows from z_t and z0*.
         sigma_floor: sigma_y is not taken below this, on [-1, 1].
+        init: z_T as the sampler has it ("noise"), or from the encoded measurement, by fresh noise ("forward") or DDIM
+            run backwards ("inversion"): for a linear operator, and a grid that starts at less noise.
     """
 
     strength: float = 1.0
     inner_steps: int = 1
     eps: Eps = "recomputed"
     sigma_floor: float = 0.02
+    init: Init = "noise"
 
     def __post_init__(self) -> None:
         check_eps(self.eps)
         check_proximal(self.strength, self.sigma_floor)
+        check_init(self.init)
         if self.inner_steps < 1:
             raise ValueError(f"inner_steps is at least 1, got {self.inner_steps}: controller=none has no control")
+
+    def check(self, setup: Setup) -> str | None:
+        return needs_start(setup, self.init)
+
+    def start(self, run: Run) -> tuple[Tensor, State]:
+        return start(run, self.init), {}
 
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
         est = run.process.estimate(x_t, i)

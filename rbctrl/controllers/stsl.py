@@ -12,14 +12,13 @@ sigma_t^2, so that with J = d z0_hat / d z
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar
 
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Run, Setup, State, gradient, linearize, needs_linear
-from rbctrl.process import ReverseProcess, Step
-
-Init = Literal["forward", "inversion", "noise"]
+from rbctrl.controllers.base import Controller, Run, Setup, State, gradient, linearize
+from rbctrl.controllers.starts import Init, check_init, needs_start, start
+from rbctrl.process import Step
 
 
 @dataclass(frozen=True)
@@ -36,14 +35,14 @@ class STSL(Controller):
     Note:
         The paper's first term is lambda |y - A D|^2, lambda = O(1 / sigma_y^2), and its value is not known. Here it is
         weight times the cost of the run: the norm itself (cost=residual_norm), or the paper's (cost=gaussian_nll).
-        A^T y is the start in the paper; A^+ y has the right brightness where A A^T is not I.
+        E(A^T y) is the start in the paper; a damped A^+ (see `starts`) has the right brightness where A A^T is not I.
 
     Args:
         weight: of the cost.
         curvature: eta of the paper.
         inner_steps: K, at least 1.
-        init: z_T from E(A^+ y) under noise ("forward"), by DDIM run backwards from it ("inversion", one more evaluation
-            per step), or as the sampler has it ("noise").
+        init: z_T from the encoded measurement under noise ("forward"), by DDIM run backwards from it ("inversion", one
+            more evaluation per step), or as the sampler has it ("noise").
     """
 
     uses_cost: ClassVar[bool] = True
@@ -56,21 +55,13 @@ class STSL(Controller):
     def __post_init__(self) -> None:
         if self.inner_steps < 1:
             raise ValueError(f"inner_steps is at least 1, got {self.inner_steps}: controller=none has no control")
-        if self.init not in get_args(Init):
-            raise ValueError(f"init is one of {', '.join(get_args(Init))}; got {self.init!r}")
+        check_init(self.init)
 
     def check(self, setup: Setup) -> str | None:
-        if self.init == "noise":
-            return None
-        if setup.process.start == "marginal":
-            return "stsl starts from the measurement, and sampler.start=marginal from p_T: set controller.init=noise"
-        return needs_linear(setup, f"stsl with init={self.init}")
+        return needs_start(setup, self.init)
 
     def start(self, run: Run) -> tuple[Tensor, State]:
-        if self.init == "noise":
-            return super().start(run)
-        z0 = run.objective.codec.encode(run.obs.operator.pinv(run.obs.y))
-        return (run.process.init(run.rng, z0) if self.init == "forward" else ddim_inversion(run.process, z0)), {}
+        return start(run, self.init), {}
 
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
         process, z = run.process, x_t
@@ -86,18 +77,3 @@ class STSL(Controller):
             z = z - pull(first - rate * e) - rate * pull_shifted(e)
         est = process.estimate(z, i)
         return Step(est, process.mean(est, i), process.noise(i), free), state
-
-
-def ddim_inversion(process: ReverseProcess, z0: Tensor) -> Tensor:
-    """z_T by the steps of DDIM (eta = 0) in reverse order from a clean z0 [B, ...]; one evaluation each.
-
-    Each step takes eps_hat at the state before it and the time after it.
-    """
-    alpha, sigma = process.alpha, process.sigma
-    z, clean = alpha[-1] * z0, z0
-    for i in reversed(range(process.n_steps)):
-        eps = process.estimate(z, i).eps_hat
-        if sigma[i + 1] > 0:
-            clean = (z - sigma[i + 1] * eps) / alpha[i + 1]
-        z = alpha[i] * clean + sigma[i] * eps
-    return z

@@ -10,6 +10,7 @@ from rbctrl.codecs.block_pca import dct
 from rbctrl.controllers import Doob, NoControl, RBModulationEncode, RBModulationLatent, RBModulationProx
 from rbctrl.controllers.base import Run
 from rbctrl.controllers.rb_modulation_latent import gauss_newton
+from rbctrl.controllers.starts import encoded_measurement
 from rbctrl.grids import LogSNR
 from rbctrl.noise import GaussianNoise
 from rbctrl.observation import Objective, observe
@@ -125,6 +126,19 @@ def test_it_costs_decoder_vjps_only_and_by_way_of_pixels_none(steps):
     assert (spent.nfe, spent.vjp, spent.decoder_vjp) == (4, 0, 0)
 
 
+@pytest.mark.parametrize("form", [RBModulationLatent, RBModulationEncode])
+def test_it_may_start_from_the_encoded_measurement(form):
+    run = latent_run(Downsample(2))
+    process, z0 = run.process, encoded_measurement(run)
+    x_T, _ = form(init="forward").start(run)
+    torch.testing.assert_close(x_T, process.alpha[0] * z0 + process.sigma[0] * run.rng.normal("init", process.shape))
+    assert torch.equal(form().start(run)[0], process.init(run.rng))
+    exact = setup(gaussian_prior(), HalfMask())
+    exact.process.start = "marginal"
+    assert "init=noise" in form(init="forward").check(exact)
+    assert "linear" in RBModulationLatent(init="forward").check(setup(network_prior(), Bent()))
+
+
 class Bent(Operator):
     def forward(self, image):
         return image.square()
@@ -139,7 +153,7 @@ def test_a_bent_operator_is_solved_through_the_decoder_and_refused_by_way_of_pix
     assert "rb_modulation_latent" in RBModulationProx().check(setup(network_prior(), HalfMask()))
 
 
-@pytest.mark.parametrize("wrong", [{"strength": 0.0}, {"sigma_floor": -1.0}, {"eps": "cold"}])
+@pytest.mark.parametrize("wrong", [{"strength": 0.0}, {"sigma_floor": -1.0}, {"eps": "cold"}, {"init": "zeros"}])
 def test_settings_out_of_range_are_refused(wrong):
     for form in (RBModulationLatent, RBModulationEncode):
         with pytest.raises(ValueError, match=next(iter(wrong))):

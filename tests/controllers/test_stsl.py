@@ -6,6 +6,7 @@ from controllers.latents import latent_run, network_prior
 from worlds import setup
 
 from rbctrl.controllers import DPS, STSL
+from rbctrl.controllers.starts import encoded_measurement
 from rbctrl.costs import GaussianNLL
 from rbctrl.operators import Downsample, HalfMask
 from rbctrl.operators.base import Operator
@@ -73,7 +74,8 @@ def test_the_second_term_is_the_gradient_of_a_trace():
 def test_it_starts_from_the_measurement():
     run = latent_run(Downsample(2))
     process, codec = run.process, run.process.prior.codec
-    z0 = codec.encode(run.obs.operator.pinv(run.obs.y))
+    y, rho = run.obs.y, (0.05 / 0.5) ** 2
+    z0 = codec.encode(run.obs.operator.adjoint(run.obs.operator.gram_solve(y, rho)))
     forward = process.alpha[0] * z0 + process.sigma[0] * run.rng.normal("init", process.shape)
     torch.testing.assert_close(STSL().start(run)[0], forward)
     torch.testing.assert_close(STSL(init="noise").start(run)[0], process.init(run.rng))
@@ -90,7 +92,7 @@ def test_it_starts_from_the_measurement():
 def test_inversion_is_undone_by_ddim():
     """With many steps the way back leads to where it began; from noise it leads elsewhere."""
     run = latent_run(Downsample(2), eta=0.0, n_steps=200)
-    z0 = run.process.prior.codec.encode(run.obs.operator.pinv(run.obs.y))
+    z0 = encoded_measurement(run)
 
     class Back(STSL):
         def __call__(self, run, x_t, i, state):
