@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -30,13 +31,15 @@ class RowLogger(ABC):
 
 
 class WandB(RowLogger):
-    """Rows to Weights & Biases, one step per row; undefined and infinite values are left out.
+    """Rows to Weights & Biases: one run per cell, one step per row; undefined and infinite values are left out.
+
+    A cell that is run again in the same group continues its run there.
 
     Args:
         project: name of the project there.
-        mode: "offline" writes to the folder of the run, for a later `wandb sync`.
-        name: of the run; None: W&B invents one.
-        group: of runs that belong together; None: no group.
+        mode: "offline" writes to the folder of the cell, for a later `wandb sync`.
+        name: of the run; None: the operator and the controller of the cell.
+        group: of runs that belong together, in `conf/logger/wandb.yaml` the study; None: no group.
 
     Raises:
         ValueError: the mode is unknown.
@@ -61,13 +64,17 @@ class WandB(RowLogger):
         """Starts the W&B run, with the config."""
         import wandb
 
+        identity = _identity(self.group, config)
         self._run = wandb.init(
             project=self.project,
             mode=self.mode,
-            name=self.name,
+            name=self.name or _cell_name(config),
             group=self.group,
             dir=str(folder),
             config=dict(config),
+            id=identity,
+            resume=None if identity is None or self.mode == "offline" else "allow",
+            settings=wandb.Settings(silent=True, console="off"),
         )
 
     def write(self, rows: Sequence[Mapping[str, object]]) -> None:
@@ -87,6 +94,67 @@ class WandB(RowLogger):
         if self._run is not None:
             self._run.finish()
             self._run = None
+
+
+class TensorBoard(RowLogger):
+    """Rows to TensorBoard, by Lightning's logger, in the folder `tensorboard` of the cell: one step per row.
+
+    `tensorboard --logdir outputs/STUDY` shows the cells of a study beside each other. Undefined and infinite values are
+    left out, and so is text but for the config.
+
+    Raises:
+        ImportError: the package tensorboard is not installed.
+    """
+
+    def __init__(self) -> None:
+        if find_spec("tensorboard") is None:
+            raise ImportError(
+                'logger=tensorboard needs tensorboard: run `pip install "rbctrl[tensorboard]"`, or use logger=csv'
+            )
+        self._logger = None
+        self._step = 0
+
+    def start(self, folder: Path, config: Mapping) -> None:
+        """Opens the event file and writes the config as text."""
+        from lightning.fabric.loggers import TensorBoardLogger
+        from omegaconf import OmegaConf
+
+        self._logger, self._step = TensorBoardLogger(folder, name="tensorboard", version=""), 0
+        text = OmegaConf.to_yaml(OmegaConf.create(dict(config)))
+        self._logger.experiment.add_text("config", "".join(f"    {line}\n" for line in text.splitlines()))
+
+    def write(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Logs the numbers of each row as a step.
+
+        Raises:
+            RuntimeError: `start` was not called.
+        """
+        if self._logger is None:
+            raise RuntimeError("the event file is not open: call ResultStore.save_config before write")
+        for row in rows:
+            values = {name: plain(value) for name, value in row.items() if name not in ("sample", "seed")}
+            numbers = {name: float(v) for name, v in values.items() if isinstance(v, int | float) and _can_be_logged(v)}
+            self._logger.log_metrics(numbers, self._step)
+            self._step += 1
+
+    def close(self) -> None:
+        """Brings the event file to the disk."""
+        if self._logger is not None:
+            self._logger.finalize("success")
+            self._logger = None
+
+
+def _cell_name(config: Mapping) -> str | None:
+    choices = config.get("choices") or {}
+    return " ".join(str(choices[group]) for group in ("operator", "controller") if choices.get(group)) or None
+
+
+def _identity(group: str | None, config: Mapping) -> str | None:
+    """The same for the same cell in the same group; None where the cell is not known."""
+    if not config.get("cell"):
+        return None
+    name = repr((group, config["cell"], (config.get("config") or {}).get("seed")))
+    return hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
 
 
 def plain(value: object) -> object:

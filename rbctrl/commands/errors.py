@@ -29,6 +29,7 @@ EXTRAS = {
     "huggingface_hub": "diffusers",
     "transformers": "diffusers",
     "wandb": "wandb",
+    "tensorboard": "tensorboard",
     "lpips": "lpips",
     "torchvision": "lpips",
 }
