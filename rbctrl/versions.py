@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -13,12 +14,25 @@ _PACKAGES = {"torch": "torch", "numpy": "numpy", "hydra": "hydra-core", "rbctrl"
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and the packages that decide, platform, threads and, in a checkout, the git commit."""
+    """Versions of Python and the packages that decide, hardware, threads and, in a checkout, the git commit."""
     found = {name: _version(package) for name, package in _PACKAGES.items()}
     found |= {"python": platform.python_version(), "platform": platform.platform()}
+    found["hardware"] = _hardware()
     found["threads"] = str(torch.get_num_threads())
     commit = _commit(Path(__file__).resolve().parents[1])
     return found if commit is None else found | {"commit": commit}
+
+
+def _hardware() -> str:
+    """The GPU, or the processor and the number of its cores."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # no Linux
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def _version(package: str) -> str:

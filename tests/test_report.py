@@ -254,3 +254,22 @@ def test_load_rows_has_the_row_its_settings_and_its_pictures(tmp_path):
     assert set(frame["controller.zeta"]) == {0.5} and set(frame["controller"]) == {"dps"}
     assert set(frame["overrides"]) == {"controller.zeta=0.5"}
     assert frame["image"][0].endswith("image_0.png") and frame["image"][1] == "" and frame["sd"][0] == ""
+
+
+def test_failed_rows_and_cells_are_counted_with_their_reason(tmp_path):
+    failed = {"item": "b", "sample": 0, "seed": 0, "alive": None, "error": "out of luck"}
+    run(tmp_path / "0", [row("a", psnr=20.0), row("c", psnr=22.0), failed])
+    run(tmp_path / "1", [], controller="ddnm")
+    ResultStore(tmp_path / "1").note(failed="needs a linear operator")
+    made = report([tmp_path])
+    dps, ddnm = (line(made.table, controller=name) for name in ("dps", "ddnm"))
+    assert (dps["n"], dps["failed"], dps["diverged"], dps["psnr"]) == (2, 1, 0, 21.0)
+    assert (ddnm["n"], ddnm["failed"]) == (0, 1) and math.isnan(ddnm["psnr"])
+    assert "2 rows or cells failed and are in no mean: out of luck; needs a linear operator" in made.to_text()
+
+
+def test_a_row_that_failed_and_was_computed_later_did_not_fail(tmp_path):
+    run(tmp_path / "0", [row("a", psnr=20.0) | {"alive": None, "error": "out of luck"}])
+    run(tmp_path / "1", [row("a", psnr=21.0)])
+    found = line(report([tmp_path]).table)
+    assert (found["n"], found["failed"], found["psnr"]) == (1, 0, 21.0)

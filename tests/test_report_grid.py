@@ -94,7 +94,7 @@ def test_methods_that_were_not_run_or_left_no_picture_stay_empty(tmp_path):
 def test_captions_say_psnr_evaluations_and_seconds():
     values = {"psnr": 27.314, "nfe": 100.0, "vjp": 100.0, "seconds_per_image": 3.14}
     assert _caption(Row("a", "0", "0", True, values)) == ("27.31 dB", "200 evaluations, 3.1 s")
-    assert _caption(Row("a", "0", "0", False, values)) == ("diverged", "200 evaluations, 3.1 s")
+    assert _caption(Row("a", "0", "0", False, values, "diverged")) == ("diverged", "200 evaluations, 3.1 s")
     assert _caption(Row("a", "0", "0", True, {"psnr": None, "nfe": 0.0})) == ("0 evaluations",)
 
 

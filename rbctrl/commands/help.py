@@ -8,7 +8,7 @@ import textwrap
 from rbctrl.commands.groups import groups
 
 VERBS = {
-    "report": "DIR... [--by a,b] [--metric a,b]: one table and one picture of the results in these folders",
+    "report": "DIR... [--by a,b] [--metric a,b] [--latex FILE]: tables, differences, plots and an HTML page of results",
     "train": "[photo|codec|latent] [key=value ...]: train a network of the shipped priors (conf/train*.yaml)",
     "list": "[group]: the configuration groups, or the options of one group",
     "show": "[key=value ...]: the composed configuration, without running it",

@@ -97,7 +97,7 @@ def _caption(row: Row) -> tuple[str, ...]:
     """PSNR; evaluations of the network, pullbacks included, and seconds per image."""
     psnr, seconds = row.values.get("psnr"), row.values.get("seconds_per_image")
     calls = [v for v in (row.values.get("nfe"), row.values.get("vjp")) if v is not None]
-    quality = ["diverged"] if not row.alive else [f"{psnr:.2f} dB"] if psnr is not None else []
+    quality = [row.status] if not row.alive else [f"{psnr:.2f} dB"] if psnr is not None else []
     cost = [f"{number(sum(calls))} evaluations"] if calls else []
     cost += [f"{number(seconds, 2)} s"] if seconds is not None else []
     return (*quality, ", ".join(cost))

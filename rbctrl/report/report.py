@@ -1,8 +1,8 @@
-"""One table and one picture of all runs below some folders."""
+"""What the rows below some folders say: tables, paired differences, a picture, and what all of it rests on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -10,11 +10,18 @@ from typing import get_args
 import pandas as pd
 from PIL import Image
 
+from rbctrl.report.bootstrap import MIN_UNITS
+from rbctrl.report.compare import Comparisons
+from rbctrl.report.directions import Direction, parse_metrics
+from rbctrl.report.footnote import footnote
 from rbctrl.report.grid import make_grid
-from rbctrl.report.labels import columns, pooled
+from rbctrl.report.labels import FIRST, columns, pooled
 from rbctrl.report.runs import Row, RunFolder, find_runs
-from rbctrl.report.table import Sample, make_table, metric_names, unique_rows
-from rbctrl.report.text import to_markdown
+from rbctrl.report.select import Selection, select
+from rbctrl.report.table import Sample, Units, gather, make_table, metric_names, unique_rows
+from rbctrl.report.text import comparison_note, differences_to_markdown, to_markdown
+
+Rows = Sequence[tuple[RunFolder, Row]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,22 +30,36 @@ class Report:
 
     Attributes:
         table: one line per cell; `rbctrl.report.table.make_table` names the columns.
-        by: the settings that label the cells.
-        metrics: the columns that were averaged.
-        notes: sentences on rows that were left out, and on runs that share a cell.
+        compared: the values by image, the paired differences, and which entries are best beyond doubt.
+        rows: all rows that count, with their runs.
+        footnote: n, split, seeds, sigma, evaluations, hardware and versions.
+        notes: sentences on rows that were left out, on runs that share a cell, and on how settings were chosen.
         grid: the picture; None if the runs saved none.
     """
 
     table: pd.DataFrame
-    by: Sequence[str]
-    metrics: Sequence[str]
+    compared: Comparisons
+    rows: Rows
+    footnote: str
     notes: Sequence[str] = field(default_factory=tuple)
     grid: Image.Image | None = None
 
+    @property
+    def by(self) -> tuple[str, ...]:
+        """The settings that label the cells."""
+        return self.compared.units.by
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The columns that were averaged."""
+        return self.compared.units.metrics
+
     def to_text(self) -> str:
-        """The table and the notes, as Markdown."""
-        table = to_markdown(self.table, self.by, self.metrics)
-        return "\n".join([table, "", *(f"- {note}" for note in self.notes)]).rstrip()
+        """The table, the notes, the paired differences and the footnote, as Markdown."""
+        parts = [to_markdown(self.table, self.by, self.metrics), "\n".join(f"- {note}" for note in self.notes)]
+        if self.compared.differences:
+            parts += [f"Paired differences: {comparison_note(self.compared)}.", differences_to_markdown(self.compared)]
+        return "\n\n".join([*parts, self.footnote])
 
     def save(self, folder: Path) -> Path:
         """Writes report.md, report.csv and, if there are pictures, grid.png; returns the path of report.md."""
@@ -58,50 +79,88 @@ def report(
     by: Sequence[str] | None = None,
     metrics: Sequence[str] | None = None,
     sample: Sample = "auto",
+    against: Mapping[str, str] | None = None,
+    select_by: str | None = None,
+    on: Sequence[str] = (),
 ) -> Report:
     """Averages the rows of all runs below the folders.
 
     Args:
         folders: searched with all folders below them.
         by: settings that label a cell, such as operator or controller.zeta, and item or seed; None: operator,
-            controller and whatever else differs.
-        metrics: columns to average; None: all that have values, except batch size, memory and pullbacks of decoders.
+            controller and whatever else differs (with `select_by`: operator and controller).
+        metrics: columns to average, as NAME, NAME:higher or NAME:lower, whichever is better; None: all that have
+            values, except batch size, memory and pullbacks of decoders.
         sample: "all" takes the single samples, "mean" the means over samples, "auto" both, on lines of their own.
+        against: settings of the method that differences are taken to; None: the best of each problem.
+        select_by: the metric by which one setting per label is chosen; None: settings are told apart or pooled.
+        on: names or patterns of the items to choose on, which are not reported then; empty: on all of them.
 
     Raises:
         FileNotFoundError: a folder does not exist.
-        ValueError: there are no runs or no rows, or a setting, column or sample does not exist.
+        ValueError: there are no runs or no rows, or a setting, column, item or sample does not exist.
     """
     if sample not in get_args(Sample):
         raise ValueError(f"sample={sample!r} is unknown: use {', '.join(get_args(Sample))}")
+    if on and select_by is None:
+        raise ValueError(
+            "--on names the items that a setting is chosen on: name the metric to choose by, --select psnr"
+        )
     runs = find_runs(folders)
     rows, repeated = unique_rows(runs)
-    if not rows:
+    if not any(run.rows for run in runs):
         raise ValueError(f"none of the {len(runs)} runs below {', '.join(map(str, folders))} has a finished row yet")
+    names, directions = parse_metrics([*(metrics or ()), *([select_by] if select_by else [])])
+    chosen = None
+    if select_by is not None:
+        by = columns(runs, by if by is not None else [n for n in FIRST if any(n in run.settings for run in runs)])
+        chosen = _selected(rows, by, names.pop(), directions, on, sample == "mean")
+        rows, runs = chosen.rows, list({id(run): run for run, _ in chosen.rows}.values())
     by = columns(runs, by)
-    metrics = metric_names((row for _, row in rows), metrics)
-    table = make_table(runs, rows, by, metrics, sample)
+    units = gather(
+        runs, rows, by, metric_names((row for _, row in rows), names if metrics is not None else None), sample
+    )
+    compared = Comparisons(units, directions, against or {})
+    table = make_table(units)
+    if chosen is not None:
+        table.insert(len(by), "chosen", [chosen.chosen[line.label] for line in units.lines])
+    notes = _notes(runs, rows, repeated, table, units, chosen)
     grid = make_grid(rows, columns(runs, None), "mean" if sample == "mean" else "0")
-    return Report(table, by, metrics, _notes(runs, rows, repeated, by, table, metrics), grid)
+    return Report(table, compared, rows, footnote(runs, rows), notes, grid)
+
+
+def _selected(
+    rows: Rows, by: Sequence[str], metric: str, directions: Mapping[str, Direction], on: Sequence[str], means: bool
+) -> Selection:
+    metric_names((row for _, row in rows), [metric])
+    if metric not in directions:
+        raise ValueError(f"--select {metric}: write {metric}:higher or {metric}:lower, whichever is better")
+    return select(rows, by, metric, directions[metric], on, means)
 
 
 def _notes(
     runs: Sequence[RunFolder],
-    rows: Sequence[tuple[RunFolder, Row]],
+    rows: Rows,
     repeated: int,
-    by: Sequence[str],
     table: pd.DataFrame,
-    metrics: Sequence[str],
+    units: Units,
+    chosen: Selection | None,
 ) -> list[str]:
-    empty = [str(run.folder) for run in runs if not run.rows]
+    empty = [str(run.folder) for run in runs if not run.rows and not run.failed]
     broken = sum(run.broken for run in runs)
-    diverged = sum(not row.alive for _, row in rows)
-    mixed = pooled(runs, by)
-    left_out = any(table[f"{name}_nonfinite"].any() for name in metrics)
+    diverged = sum(row.status == "diverged" for _, row in rows)
+    failed = [row.error for _, row in rows if row.status == "failed"]
+    mixed = pooled(runs, units.by) if chosen is None else []
+    left_out = any(table[f"{name}_nonfinite"].any() for name in units.metrics)
+    averaged = {"item": "images; samples and seeds of one image", "seed": "seeds of one image; samples of one seed"}
+    few = len(units.lines) > 1 and table["n"].max() < MIN_UNITS
     notes = [
-        ("mean ± standard error over items and seeds; samples of one item are averaged first", True),
+        (f"mean ± standard error over {averaged[units.kind]} are averaged first", True),
+        (chosen.note() if chosen else "", chosen),
         ("(k): k rows are infinite or undefined there, and not in the mean", left_out),
         (f"{diverged} rows diverged (alive = False); they are counted and not averaged", diverged),
+        (f"{len(failed)} rows or cells failed and are in no mean: {'; '.join(dict.fromkeys(failed[:3]))}", failed),
+        (f"no intervals and nothing in bold below {MIN_UNITS} {units.kind}s per cell", few),
         (f"{repeated} rows were computed more than once with the same settings; the newest counts", repeated),
         (f"{broken} lines of rows.csv are cut or damaged and left out", broken),
         (f"no finished row in {', '.join(empty)}", empty),
