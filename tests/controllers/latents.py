@@ -52,13 +52,13 @@ def network_prior(codec=None, schedule=None, network=None, channels=4):
     )
 
 
-def latent_run(operator=None, prior=None, n=3, n_steps=4, eta=1.0, cost=None, noise=None, grid=None, item="image"):
-    """n random images of 8 px, measured, in fp64, before sampling."""
+def latent_run(operator=None, prior=None, n=3, n_steps=4, eta=1.0, cost=None, noise=None, grid=None, shape=SHAPE):
+    """n random images, of 8 px unless told, measured, in fp64, before sampling."""
     prior = prior or network_prior()
-    rng = ImageRNG(0, tuple((f"{item}{k}", 0) for k in range(n)), torch.float64)
-    drawn = (operator or HalfMask()).double().draw(rng, SHAPE)
-    obs = observe(drawn, noise or GaussianNoise(0.05), rng.normal("truth", SHAPE).clamp(-1, 1), rng)
-    process = ddim(prior, prior.state_shape(SHAPE), n_steps, grid or LogSNR(-4.0, 6.0), eta)
+    rng = ImageRNG(0, tuple((f"image{k}", 0) for k in range(n)), torch.float64)
+    drawn = (operator or HalfMask()).double().draw(rng, shape)
+    obs = observe(drawn, noise or GaussianNoise(0.05), rng.normal("truth", shape).clamp(-1, 1), rng)
+    process = ddim(prior, prior.state_shape(shape), n_steps, grid or LogSNR(-4.0, 6.0), eta)
     return Run(process, Objective(cost or ResidualNorm(), obs, prior.codec, process.evaluations), rng)
 
 

@@ -1,13 +1,16 @@
 """P2L against its three steps, written out with torch's own optimiser, one image at a time."""
 
 import pytest
+import text_models
 import torch
 from controllers.latents import FakeText, latent_run, network_prior
 from worlds import setup
 
 from rbctrl.controllers import DPS, P2L
+from rbctrl.grids import Uniform
 from rbctrl.operators import Downsample, GaussianBlur, HalfMask
 from rbctrl.operators.base import Operator
+from rbctrl.priors.stable_diffusion import stable_diffusion
 from rbctrl.sampling import sample
 
 
@@ -91,6 +94,19 @@ def test_it_costs_what_it_says():
     sample(run, P2L(3, 0.05, project_every=2))
     spent = run.process.evaluations
     assert (spent.nfe, spent.vjp, spent.decoder_vjp) == (16, 16, 16)
+
+
+def test_it_tunes_the_prompt_of_stable_diffusion(tmp_path):
+    text_models.save_sd(tmp_path / "sd")
+    prior = stable_diffusion(str(tmp_path / "sd"))
+    prior.load()
+    run = latent_run(Downsample(4), prior, n=2, n_steps=2, eta=0.0, grid=Uniform(), shape=(3, 16, 16))
+    x_t, state = P2L(1, 0.01).start(run)
+    _, after = P2L(1, 0.01)(run, x_t, 0, state)
+    moved = (after["prompt"] - prior.prompt_embedding()).abs()
+    assert moved.shape == (2, *prior.prompt_embedding().shape)
+    assert 0.009 < moved.max() < 0.011  # Adam's first step moves by its learning rate
+    assert sample(run, P2L(1, 0.01, project_every=1)).alive.all()
 
 
 class Bent(Operator):
