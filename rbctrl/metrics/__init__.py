@@ -10,6 +10,7 @@ from rbctrl.metrics.base import (
     check_metrics,
     of_kind,
 )
+from rbctrl.metrics.best_of import BestOf, Residual
 from rbctrl.metrics.calibration import CalibrationTest, Coverage, RankStatistic, calibration_test
 from rbctrl.metrics.consistency import NLL, Chi2
 from rbctrl.metrics.control import ControlError, Excess, Price, Surprise
@@ -24,6 +25,7 @@ __all__ = [
     "PSNR",
     "SSIM",
     "AnyMetric",
+    "BestOf",
     "CalibrationTest",
     "Chi2",
     "ControlError",
@@ -39,6 +41,7 @@ __all__ = [
     "PathMetric",
     "Price",
     "RankStatistic",
+    "Residual",
     "SampleMetric",
     "SlicedWasserstein",
     "Surprise",

@@ -53,18 +53,29 @@ class PhaseRetrieval(Operator):
 
     def forward(self, image: Tensor) -> Tensor:
         """The modulus [B, C, H + 2 p, W + 2 p'], lowest frequency in the middle."""
+        return torch.fft.fftshift(torch.fft.fft2(self.embed(image), norm="ortho"), _AXES).abs()
+
+    def embed(self, image: Tensor) -> Tensor:
+        """u in its margin of zeros, [B, C, H + 2 p, W + 2 p']."""
         u = (image + 1) / 2 if self.value_range == "unit" else image
         top, left = (self._margin(n) for n in image.shape[-2:])
-        spectrum = torch.fft.fft2(pad(u, (left, left, top, top)), norm="ortho")
-        return torch.fft.fftshift(spectrum, _AXES).abs()
+        return pad(u, (left, left, top, top))
+
+    def extract(self, padded: Tensor) -> Tensor:
+        """The image [B, C, H, W] whose u is the inside of a padded one."""
+        height, width = (self._side(n) for n in padded.shape[-2:])
+        top, left = self._margin(height), self._margin(width)
+        u = padded[..., top : top + height, left : left + width]
+        return 2 * u - 1 if self.value_range == "unit" else u
+
+    def modulus(self, y: Tensor) -> Tensor:
+        """y without what noise brought below 0, lowest frequency first, as `torch.fft` has it."""
+        return torch.fft.ifftshift(y.clamp(min=0), _AXES)
 
     def guess(self, y: Tensor) -> Tensor:
         """The inverse transform of y as if it were real and positive, cut to the image and moved to its middle."""
-        height, width = self.image_shape(tuple(y.shape[1:]))[1:]
-        top, left = self._margin(height), self._margin(width)
-        u = torch.fft.fftshift(torch.fft.ifft2(torch.fft.ifftshift(y, _AXES), norm="ortho").real, _AXES)
-        u = u[..., top : top + height, left : left + width]
-        return 2 * u.clamp(0, 1) - 1 if self.value_range == "unit" else u.clamp(-1, 1)
+        u = torch.fft.fftshift(torch.fft.ifft2(self.modulus(y), norm="ortho").real, _AXES)
+        return self.extract(u).clamp(-1, 1)
 
     def image_shape(self, y_shape: tuple[int, ...]) -> tuple[int, ...]:
         """[C, H, W]; raises ValueError if no image gives such a grid."""
