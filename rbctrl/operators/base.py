@@ -66,10 +66,6 @@ class Operator(nn.Module, ABC):
         """A first image [B, C, H, W] for methods that start from one; mid-grey unless a subclass knows better."""
         return y.new_zeros(len(y), *self.image_shape(tuple(y.shape[1:])))
 
-    def fingerprint(self) -> str:
-        """Identifies files that the configuration only names, for the key of a result; empty where there are none."""
-        return ""
-
     @property
     def observed(self) -> Tensor | None:
         """1 where an entry of y is measured, 0 where it is not, broadcastable to y; None: everywhere."""

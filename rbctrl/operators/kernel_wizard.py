@@ -12,7 +12,6 @@ Note:
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -122,11 +121,6 @@ def read_wizard(file: str | Path) -> KernelWizard:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"NonlinearBlur: {str(file)!r} is no KernelWizard checkpoint: {reason}") from error
     return network.eval().requires_grad_(False)
-
-
-def file_hash(file: str | Path) -> str:
-    """The first 16 digits of the SHA-256 of a file."""
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
 
 
 def _state(file: str | Path) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rbctrl.operators.base import Operator
 from rbctrl.operators.common import image_sides, with_buffers
-from rbctrl.operators.kernel_wizard import STRIDE, file_hash, read_wizard
+from rbctrl.operators.kernel_wizard import STRIDE, read_wizard
 from rbctrl.operators.stored import read_draws
 from rbctrl.rng import ImageRNG
 
@@ -76,10 +76,6 @@ class NonlinearBlur(Operator):
     def guess(self, y: Tensor) -> Tensor:
         """The measurement itself."""
         return y
-
-    def fingerprint(self) -> str:
-        """The hash of the checkpoint."""
-        return file_hash(self.path)
 
     def _latent(self) -> Tensor:
         if self.latent is None:
