@@ -56,7 +56,8 @@ def test_every_restart_has_its_row_and_the_best_is_one_of_them(tmp_path, monkeyp
     words = ["data=photos", "data.names=[astronaut]", "data.size=32", "operator=phase_retrieval", "metrics=best_of"]
     words += ["controller=daps", "controller.n_ode=1", "controller.langevin_steps=2", "controller.tau=1"]
     assert main([*words, "sampler.n_steps=3", "n_samples=3", "hydra.run.dir=out"]) == 0
-    rows = pd.read_csv("out/rows.csv")
+    (table,) = (tmp_path / "out").rglob("rows.csv")
+    rows = pd.read_csv(table)
     single, mean = rows[rows["sample"] != "mean"], rows[rows["sample"] == "mean"].iloc[0]
     assert len(single) == 3 and single["psnr_best"].isna().all()
     best = single.loc[single["residual"].idxmin()]
