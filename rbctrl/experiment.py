@@ -57,6 +57,8 @@ class Experiment:
         keep: "samples" writes a row and a picture of every sample; "means" only those of each image's mean, for
             thousands of samples.
         images: "png" saves 8-bit pictures; "exact" also every image as it was computed, a .npy beside its picture.
+        strength: makes the controller pull so many times as hard as it is configured to
+            (`Controller.with_strength`); None: as configured.
         device: auto, cpu, cuda, cuda:1 ...
         dtype: of states, float32 or float64.
 
@@ -81,6 +83,7 @@ class Experiment:
     batch_size: int = 8
     keep: Literal["samples", "means"] = "samples"
     images: Literal["png", "exact"] = "png"
+    strength: float | None = None
     device: str = "auto"
     dtype: str = "float32"
     problems: list[str] = field(init=False, default_factory=list)
@@ -97,6 +100,8 @@ class Experiment:
         for name in ("n_samples", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
+        if self.strength is not None:
+            object.__setattr__(self, "controller", self.controller.with_strength(self.strength))
         solver = Solver(
             self.prior,
             self.operator,

@@ -98,6 +98,23 @@ class Setup:
         return self.process.prior
 
 
+@dataclass(frozen=True)
+class Knob:
+    """The main setting of a method: what decides how hard it pulls towards the measurement.
+
+    Attributes:
+        name: of the field.
+        low: end of the range worth searching, on a logarithmic scale.
+        high: its other end.
+        pulls: "more" if a larger value pulls harder, "less" if it holds back.
+    """
+
+    name: str
+    low: float
+    high: float
+    pulls: Literal["more", "less"] = "more"
+
+
 class Controller(ABC):
     """Frozen configuration of a method; whatever changes during a run is `State`.
 
@@ -108,10 +125,12 @@ class Controller(ABC):
     of P paths, always in one batch, and `Step.rows` says which path goes on as which.
 
     Attributes:
+        knob: the main setting; None: the method has none.
         uses_cost: whether steps ask `run.objective`; a cost that is undefined for the measurement is then refused.
         uses_running_cost: whether steps ask `run.running_cost`; of others a running cost is said to be ignored.
     """
 
+    knob: ClassVar[Knob | None] = None
     uses_cost: ClassVar[bool] = False
     uses_running_cost: ClassVar[bool] = False
 
@@ -126,6 +145,27 @@ class Controller(ABC):
     @abstractmethod
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
         """Step i of the process from x_t, and the state for step i + 1."""
+
+    def with_strength(self, strength: float) -> Controller:
+        """This method, pulling `strength` times as hard: its knob times that number, or divided by it.
+
+        1 is the method as it was configured. So one axis, strength=0.5,1,2, sweeps methods whose settings have other
+        names.
+
+        Raises:
+            ValueError: the method has no knob, the knob is 0, or the number is not positive.
+        """
+        name = type(self).__name__
+        if not strength > 0:
+            raise ValueError(
+                f"strength multiplies the main setting of a controller and must be positive, got {strength}"
+            )
+        if self.knob is None:
+            raise ValueError(f"{name} has no setting that makes it stronger or weaker: leave strength out for it")
+        value = getattr(self, self.knob.name)
+        if not value:
+            raise ValueError(f"{name} has {self.knob.name}={value}, which no strength can scale: set it")
+        return replace(self, **{self.knob.name: value * strength if self.knob.pulls == "more" else value / strength})  # type: ignore[type-var]
 
     @property
     def population(self) -> int:

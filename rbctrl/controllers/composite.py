@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -37,6 +37,9 @@ class Composite(Controller):
     @property
     def uses_running_cost(self) -> bool:  # type: ignore[override]
         return self.controller.uses_running_cost
+
+    def with_strength(self, strength: float) -> Controller:
+        return replace(self, controller=self.controller.with_strength(strength))
 
     def check(self, setup: Setup) -> str | None:
         if not isinstance(setup.operator, Mask):

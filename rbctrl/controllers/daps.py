@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Run, Setup, State, gradient
+from rbctrl.controllers.base import Controller, Knob, Run, Setup, State, gradient
 from rbctrl.controllers.guidance import needs_signal
 from rbctrl.costs import GaussianNLL
 from rbctrl.observation import Objective
@@ -47,6 +47,8 @@ class DAPS(Controller):
         lr_min_ratio: lr falls linearly in i / n, towards this share of itself.
         tau: half of tau^2 is the variance of the likelihood; None takes sigma_y^2.
     """
+
+    knob: ClassVar[Knob | None] = Knob("lr", 1e-6, 0.01)
 
     n_ode: int = 5
     s_end: float = 0.01

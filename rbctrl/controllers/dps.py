@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Run, Setup, State, gradient, linearize
+from rbctrl.controllers.base import Controller, Knob, Run, Setup, State, gradient, linearize
 from rbctrl.integrators import DDIM
 from rbctrl.process import Step
 
@@ -40,6 +40,7 @@ class DPS(Controller):
     """
 
     uses_cost: ClassVar[bool] = True
+    knob: ClassVar[Knob | None] = Knob("zeta", 0.01, 30.0)
 
     zeta: float = 0.3
     rule: Literal["released", "paper"] = "released"

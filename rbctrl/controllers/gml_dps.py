@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Run, State, gradient, linearize
+from rbctrl.controllers.base import Controller, Knob, Run, State, gradient, linearize
 from rbctrl.process import Step
 
 
@@ -29,6 +29,7 @@ class GMLDPS(Controller):
     """
 
     uses_cost: ClassVar[bool] = True
+    knob: ClassVar[Knob | None] = Knob("omega", 0.01, 10.0)
 
     omega: float = 1.0
     gamma: float = 0.1

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Run, Setup, State, linearize, needs_pinv, needs_pixels
+from rbctrl.controllers.base import Controller, Knob, Run, Setup, State, linearize, needs_pinv, needs_pixels
 from rbctrl.controllers.resampling import LOG_PSI
 from rbctrl.observation import Observation
 from rbctrl.operators.base import LinearOperator
@@ -44,6 +45,8 @@ class PseudoinverseGuidance(Controller):
     Args:
         scale: multiplies g; 1 is the model above.
     """
+
+    knob: ClassVar[Knob | None] = Knob("scale", 0.1, 10.0)
 
     scale: float = 1.0
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rbctrl.controllers.base import (
     Controller,
+    Knob,
     Run,
     Setup,
     State,
@@ -50,6 +51,7 @@ class P2L(Controller):
     """
 
     uses_cost: ClassVar[bool] = True
+    knob: ClassVar[Knob | None] = Knob("rho", 0.01, 10.0)
 
     inner_steps: int = 1
     lr: float = 1e-4

@@ -10,7 +10,7 @@ twisted diffusion sampling.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -70,6 +70,9 @@ class Particles(Controller):
     @property
     def population(self) -> int:
         return self.particles
+
+    def with_strength(self, strength: float) -> Controller:
+        return replace(self, controller=self.controller.with_strength(strength))
 
     def check(self, setup: Setup) -> str | None:
         if not any(c_z > 0 for _, _, c_z in setup.process.coefficients):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Eps, Run, Setup, State, check_eps, needs_linear, needs_pixels
+from rbctrl.controllers.base import Controller, Eps, Knob, Run, Setup, State, check_eps, needs_linear, needs_pixels
 from rbctrl.process import Step
 
 
@@ -27,6 +28,8 @@ class Proximal(Controller):
         weight: of x0_hat against the measurement.
         eps: whether eps_hat stays or follows from x_t and x0*.
     """
+
+    knob: ClassVar[Knob | None] = Knob("weight", 0.01, 100.0, pulls="less")
 
     weight: float = 1.0
     eps: Eps = "recomputed"

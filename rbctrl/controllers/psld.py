@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Run, Setup, State, gradient, linearize, needs_linear
+from rbctrl.controllers.base import Controller, Knob, Run, Setup, State, gradient, linearize, needs_linear
 from rbctrl.costs import ResidualNorm
 from rbctrl.noise import GaussianNoise, NoNoise
 from rbctrl.observation import Observation, given
@@ -51,6 +51,7 @@ class PSLD(Controller):
     """
 
     uses_cost: ClassVar[bool] = True
+    knob: ClassVar[Knob | None] = Knob("omega", 0.01, 10.0)
 
     omega: float = 1.0
     gamma: float = 0.1

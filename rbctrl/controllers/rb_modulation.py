@@ -17,6 +17,7 @@ from torch import Tensor
 from rbctrl.controllers.base import (
     Controller,
     Eps,
+    Knob,
     Run,
     Setup,
     State,
@@ -50,6 +51,7 @@ class RBModulation(Controller):
     """
 
     uses_cost: ClassVar[bool] = True
+    knob: ClassVar[Knob | None] = Knob("lr", 0.003, 1.0)
 
     inner_steps: int = 3
     lr: float = 0.1
@@ -97,6 +99,8 @@ class RBModulationProx(Controller):
         eps: as in `RBModulation`.
         sigma_floor: sigma_y is not taken below this, on [-1, 1]; with less the control fits the noise of the network.
     """
+
+    knob: ClassVar[Knob | None] = Knob("strength", 0.01, 100.0)
 
     strength: float = 1.0
     eps: Eps = "frozen"

@@ -9,10 +9,11 @@ itself loses: without a measurement's correction the latent stays as it is.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Eps, Run, Setup, State, check_eps, needs_linear
+from rbctrl.controllers.base import Controller, Eps, Knob, Run, Setup, State, check_eps, needs_linear
 from rbctrl.controllers.rb_modulation import check_proximal, proximal_weight
 from rbctrl.controllers.starts import Init, check_init, needs_start, start
 from rbctrl.process import Step
@@ -35,6 +36,8 @@ class RBModulationEncode(Controller):
         init: z_T as the sampler has it ("noise"), or from the encoded measurement, by fresh noise ("forward") or DDIM
             run backwards ("inversion"): for a linear operator, and a grid that starts at less noise.
     """
+
+    knob: ClassVar[Knob | None] = Knob("strength", 0.01, 100.0)
 
     strength: float = 1.0
     eps: Eps = "recomputed"

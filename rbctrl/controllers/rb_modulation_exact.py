@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Run, State, adam_step, gradient, linearize
+from rbctrl.controllers.base import Controller, Knob, Run, State, adam_step, gradient, linearize
 from rbctrl.process import Step
 
 
@@ -38,6 +38,7 @@ class RBModulationExact(Controller):
     """
 
     uses_cost: ClassVar[bool] = True
+    knob: ClassVar[Knob | None] = Knob("lr", 0.003, 1.0)
 
     inner_steps: int = 3
     lr: float = 0.1

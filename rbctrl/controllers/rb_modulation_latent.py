@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Eps, Run, Setup, State, check_eps
+from rbctrl.controllers.base import Controller, Eps, Knob, Run, Setup, State, check_eps
 from rbctrl.controllers.rb_modulation import check_proximal, proximal_weight
 from rbctrl.controllers.starts import Init, check_init, needs_start, start
 from rbctrl.process import Step
@@ -39,6 +40,8 @@ class RBModulationLatent(Controller):
         init: z_T as the sampler has it ("noise"), or from the encoded measurement, by fresh noise ("forward") or DDIM
             run backwards ("inversion"): for a linear operator, and a grid that starts at less noise.
     """
+
+    knob: ClassVar[Knob | None] = Knob("strength", 0.01, 100.0)
 
     strength: float = 1.0
     inner_steps: int = 1

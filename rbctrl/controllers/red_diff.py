@@ -19,7 +19,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Run, Setup, State, adam_step, gradient
+from rbctrl.controllers.base import Controller, Knob, Run, Setup, State, adam_step, gradient
 from rbctrl.controllers.guidance import needs_signal
 from rbctrl.priors.base import Estimate
 from rbctrl.process import Step
@@ -58,6 +58,7 @@ class REDdiff(Controller):
     """
 
     uses_cost: ClassVar[bool] = True
+    knob: ClassVar[Knob | None] = Knob("weight", 0.01, 64.0, pulls="less")
 
     weight: float = 0.25
     lr: float = 0.1

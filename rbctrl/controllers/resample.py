@@ -19,7 +19,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Run, Setup, State, adam_step, gradient, linearize, needs_linear
+from rbctrl.controllers.base import Controller, Knob, Run, Setup, State, adam_step, gradient, linearize, needs_linear
 from rbctrl.integrators import DDIM
 from rbctrl.priors.base import Estimate
 from rbctrl.process import Step
@@ -51,6 +51,7 @@ class ReSample(Controller):
     """
 
     uses_cost: ClassVar[bool] = True
+    knob: ClassVar[Knob | None] = Knob("scale", 0.01, 10.0)
 
     scale: float = 0.5
     every: int = 10

@@ -23,7 +23,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Run, Setup, State, adam
+from rbctrl.controllers.base import Controller, Knob, Run, Setup, State, adam
 from rbctrl.process import Step
 
 
@@ -47,6 +47,7 @@ class Shooting(Controller):
 
     uses_cost: ClassVar[bool] = True
     uses_running_cost: ClassVar[bool] = True
+    knob: ClassVar[Knob | None] = Knob("weight", 0.01, 100.0, pulls="less")
 
     horizon: int | None = None
     inner_steps: int = 10

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from rbctrl.controllers.base import Controller, Run, Setup, State, gradient, linearize
+from rbctrl.controllers.base import Controller, Knob, Run, Setup, State, gradient, linearize
 from rbctrl.controllers.starts import Init, check_init, needs_start, start
 from rbctrl.process import Step
 
@@ -46,6 +46,7 @@ class STSL(Controller):
     """
 
     uses_cost: ClassVar[bool] = True
+    knob: ClassVar[Knob | None] = Knob("weight", 0.01, 100.0)
 
     weight: float = 1.0
     curvature: float = 0.02

@@ -8,11 +8,12 @@ would come out shifted by (f - 1) / 2 pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from rbctrl.controllers.base import Setup, needs_linear, needs_pixels
+from rbctrl.controllers.base import Knob, Setup, needs_linear, needs_pixels
 from rbctrl.controllers.classical.base import Classical, non_negative
 from rbctrl.controllers.classical.denoise import denoise_tv
 from rbctrl.observation import Observation
@@ -29,6 +30,8 @@ class Bicubic(Classical):
     Args:
         denoise: weight of total variation in the denoiser that follows; 0 is plain bicubic.
     """
+
+    knob: ClassVar[Knob | None] = Knob("denoise", 0.005, 0.5, pulls="less")
 
     denoise: float = 0.04
 

@@ -7,12 +7,13 @@ with their noise, which is what the denoiser is for.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rbctrl.controllers.base import Setup, needs_pixels
+from rbctrl.controllers.base import Knob, Setup, needs_pixels
 from rbctrl.controllers.classical.base import Classical, non_negative
 from rbctrl.controllers.classical.denoise import denoise_tv
 from rbctrl.observation import Observation
@@ -30,6 +31,8 @@ class Biharmonic(Classical):
     Args:
         denoise: weight of total variation in the denoiser that follows; 0 is plain biharmonic inpainting.
     """
+
+    knob: ClassVar[Knob | None] = Knob("denoise", 0.005, 0.5, pulls="less")
 
     denoise: float = 0.04
 

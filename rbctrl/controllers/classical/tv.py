@@ -10,10 +10,11 @@ The minimum of 1/2 |y - A x|^2 + weight TV(x), split as x = z with the scaled mu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
-from rbctrl.controllers.base import Setup, needs_linear, needs_pixels
+from rbctrl.controllers.base import Knob, Setup, needs_linear, needs_pixels
 from rbctrl.controllers.classical.base import Classical, needs_images, positive
 from rbctrl.controllers.classical.denoise import denoise_tv
 from rbctrl.observation import Observation
@@ -33,6 +34,8 @@ class TV(Classical):
             the inner denoiser, which needs the more steps the larger it is.
         inner_steps: iterations of the inner denoiser, at least 2; too few of them move the limit.
     """
+
+    knob: ClassVar[Knob | None] = Knob("weight", 1e-4, 1.0, pulls="less")
 
     weight: float = 0.01
     n_steps: int = 100

@@ -11,11 +11,12 @@ blurs of the benchmarks are not, so conjugate gradient solves them here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from rbctrl.controllers.base import Setup, needs_linear, needs_pixels
+from rbctrl.controllers.base import Knob, Setup, needs_linear, needs_pixels
 from rbctrl.controllers.classical.base import Classical, needs_images, positive
 from rbctrl.observation import Observation
 from rbctrl.operators.solve import conjugate_residual
@@ -31,6 +32,8 @@ class Wiener(Classical):
     Args:
         balance: weight of smoothness against |y - A x|^2; the best one grows with sigma_y^2.
     """
+
+    knob: ClassVar[Knob | None] = Knob("balance", 1e-4, 1.0, pulls="less")
 
     balance: float = 0.03
 
