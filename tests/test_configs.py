@@ -15,7 +15,9 @@ from rbctrl.required import required_files
 GROUPS = sorted(
     str(folder.relative_to(CONF_DIR))
     for folder in CONF_DIR.rglob("*")
-    if folder.is_dir() and folder.name not in ("hydra", "job_logging", "hydra_logging", "experiment", "sweep")
+    if folder.is_dir()
+    and folder.name not in ("experiment", "sweep")
+    and folder.relative_to(CONF_DIR).parts[0] != "hydra"
 )
 OPTIONS = [(group, option) for group in GROUPS for option in options(group)]
 

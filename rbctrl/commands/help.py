@@ -9,6 +9,8 @@ from rbctrl.commands.groups import groups
 
 VERBS = {
     "report": "DIR... [--by a,b] [--metric a,b] [--latex FILE]: tables, differences, plots and an HTML page of results",
+    "plan": "[-m] [key=a,b ...] [--offline]: the cells of a sweep, their evaluations and time, and what cannot work",
+    "status": "DIR: what of a study is done, running, failed and missing, and how long it will take",
     "train": "[photo|codec|latent] [key=value ...]: train a network of the shipped priors (conf/train*.yaml)",
     "list": "[group]: the configuration groups, or the options of one group",
     "show": "[key=value ...]: the composed configuration, without running it",

@@ -35,6 +35,18 @@ def follow(path: Path) -> Path:
     return path.parent / path.read_text(encoding="utf-8").strip()
 
 
+def folder_of(word: str) -> Path:
+    """The folder that a word of the command line means: DIR, study=NAME, or outputs/latest.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+    """
+    folder = OUTPUTS / word.removeprefix("study=") if word.startswith("study=") else follow(Path(word))
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {str(folder)!r}")
+    return folder
+
+
 def _replace(pointer: Path, make: Callable[[Path], object]) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{NAME}-", dir=pointer.parent) as scratch:
         place = Path(scratch) / NAME

@@ -13,6 +13,7 @@ from rbctrl.journal import Journal, read
 
 FOLDER = "requests"
 _written: list[Path] = []  # by this command
+planning = False  # `rbctrl plan` composes a sweep and asks for nothing
 
 
 class Requests(Callback):
@@ -20,8 +21,8 @@ class Requests(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
         """Writes the words of each job, unless a sweep with the same jobs did."""
-        if not config.hydra.sweeper._target_.endswith("BasicSweeper"):
-            return  # a sweeper that decides as it goes
+        if planning or not config.hydra.sweeper._target_.endswith("BasicSweeper"):
+            return  # another sweeper decides as it goes
         jobs, folder = job_words(config), Path(config.hydra.sweep.dir) / FOLDER
         if jobs not in [record.get("jobs") for record in read(folder)[0]]:
             before = set(folder.glob("*"))

@@ -11,6 +11,7 @@ In x = x_t / alpha_t and s = sigma_t / alpha_t, so that x = x_0 + s eps whatever
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor

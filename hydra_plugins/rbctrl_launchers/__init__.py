@@ -1,0 +1,1 @@
+"""Launchers of rbctrl, where Hydra looks for plugins."""

@@ -1,0 +1,155 @@
+"""What a cell costs, before it runs: network evaluations, pullbacks and seconds of one image.
+
+Where rows of the same settings are there, of any seed, theirs count. Otherwise the controller runs once, on the first
+image, with an exact denoiser of white noise in place of the network: this counts evaluations and pullbacks exactly,
+unless they depend on what the network says (conjugate gradient with a tolerance), and times all that is not the
+network. The network is timed on a few calls,
+
+    seconds = rest + nfe t_forward + vjp (t_forward_and_backward - t_forward)
+
+per image, in batches as large as the run's. Priors without weights run as they are. The cost of a decoder is not known
+beforehand: for latent priors there is no estimate.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from rbctrl.codecs import Identity
+from rbctrl.data.base import Batch, Item
+from rbctrl.experiment import Experiment
+from rbctrl.priors.base import Prior
+from rbctrl.priors.network import NetworkPrior
+from rbctrl.results import ResultStore, read_rows
+from rbctrl.schedules import VE
+from rbctrl.testing.worlds import UnitGaussian
+from rbctrl.work import Work
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one image.
+
+    Attributes:
+        nfe: network evaluations; NaN: not known.
+        vjp: pullbacks through the network.
+        seconds: in a batch of the run's size.
+        source: "measured", "estimated" or "unknown".
+    """
+
+    nfe: float = math.nan
+    vjp: float = math.nan
+    seconds: float = math.nan
+    source: str = "unknown"
+
+
+class Estimator:
+    """Costs of cells; networks are timed once for each prior and image shape."""
+
+    def __init__(self, study: Path) -> None:
+        self.study = study
+        self._timed: dict[tuple[int, tuple[int, ...], int], tuple[float, float]] = {}
+        self._costs: dict[str, Cost] = {}
+
+    def cost(self, experiment: Experiment, record: Mapping[str, object]) -> Cost:
+        """Of one image of a cell."""
+        key = experiment.key(record)
+        if key not in self._costs:
+            rows = (row for folder in self.study.glob(f"{key}-*") for row in read_rows(folder)[0])
+            self._costs[key] = _measured(rows) or self._estimated(experiment)
+        return self._costs[key]
+
+    def _estimated(self, experiment: Experiment) -> Cost:
+        solver, cloud = experiment.solver, experiment.controller.population
+        batch = next(iter(experiment.data.batches(cloud, cloud)))
+        prior, stub = solver.prior, solver.prior
+        if experiment.weights:
+            if not isinstance(prior, NetworkPrior) or not isinstance(prior.codec, Identity):
+                return Cost()
+            stub = white(prior)
+        solver = replace(solver, prior=stub)
+        solver.load()
+        solution = solver.solve(batch, experiment.seed)
+        e, seconds = solution.evaluations, solution.seconds
+        if stub is not prior:
+            forward, both = self._time(experiment, batch)
+            seconds += e.nfe * forward + e.vjp * max(both - forward, 0.0)
+        return Cost(e.nfe, e.vjp, seconds, "estimated")
+
+    def _time(self, experiment: Experiment, batch: Batch) -> tuple[float, float]:
+        """Seconds of an evaluation, and of one with its pullback, per image."""
+        solver, size = experiment.solver, experiment.batch_size
+        shape = solver.prior.state_shape(
+            tuple(
+                solver.operator.image_shape(tuple(batch.y.shape[1:])) if batch.image is None else batch.image.shape[1:]
+            )
+        )
+        key = id(solver.prior), tuple(shape), size
+        if key not in self._timed:
+            solver.load()
+            x = torch.linspace(-1, 1, math.prod(shape), device=solver.device, dtype=solver.dtype)
+            x = x.view(1, *shape).repeat(size, *[1] * len(shape))
+            self._timed[key] = tuple(_fastest(solver.prior, x, g) / size for g in (False, True))  # type: ignore[assignment]
+        return self._timed[key]
+
+
+def check_items(experiment: Experiment) -> None:
+    """Refuses what the first image cannot pass; the weights are not read.
+
+    Raises:
+        ValueError: the reason of operator or prior.
+    """
+    batch = next(iter(experiment.data.batches(1, 1)))
+    image, y = (None if part is None else part[0] for part in (batch.image, batch.y))
+    experiment.solver.check_item(Item(batch.rows[0][0], image, y), experiment.seed)
+
+
+def missing_images(experiment: Experiment, folder: Path) -> int:
+    """How many samples a run would compute."""
+    if not (folder / "journal").is_dir():
+        return len(experiment.data) * experiment.n_samples
+    work = Work(ResultStore(folder), experiment.wanted, experiment.controller.population)
+    return sum(len(work.missing(b)) for b in experiment.data.batches(experiment.batch_size, experiment.n_samples))
+
+
+def white(prior: Prior) -> NetworkPrior:
+    """The exact denoiser of N(0, I) on the schedule of another prior."""
+    return NetworkPrior(
+        UnitGaussian(),
+        parameterization="x0",
+        time_input="sigma",
+        network_schedule=VE(),
+        value_range=(-1.0, 1.0),
+        schedule=prior.schedule,
+    )
+
+
+def _measured(rows: Iterable[Mapping[str, object]]) -> Cost | None:
+    singles = [row for row in rows if row["sample"] != "mean" and row.get("alive") is not None]
+    if not singles:
+        return None
+    means = (sum(float(row[name]) for row in singles) / len(singles) for name in ("nfe", "vjp", "seconds_per_image"))  # type: ignore[arg-type]
+    return Cost(*means, "measured")
+
+
+def _fastest(prior: Prior, x: torch.Tensor, backward: bool) -> float:
+    return min(_seconds(prior, x, backward) for _ in range(3))
+
+
+def _seconds(prior: Prior, x: torch.Tensor, backward: bool) -> float:
+    t = torch.tensor(0.5, dtype=torch.float64)
+    begin = time.perf_counter()
+    with torch.set_grad_enabled(backward):
+        x = x.clone().requires_grad_(backward)
+        x0_hat = prior.predict(x, t).x0_hat
+        if backward:
+            torch.autograd.grad(x0_hat.sum(), x)
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+    return time.perf_counter() - begin
