@@ -88,7 +88,7 @@ class PatchModule(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         # of the bound method: a compiled module would register itself, and its weights, a second time
-        self._forward = torch.compile(self.network.forward) if self.compiled else self.network.forward
+        self._forward = torch.compile(self.network.forward, dynamic=False) if self.compiled else self.network.forward
 
     def on_train_start(self) -> None:
         # a checkpoint holds the rate of its own max_steps, and this run may have another
