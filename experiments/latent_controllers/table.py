@@ -57,9 +57,7 @@ def markdown(summary: pd.DataFrame) -> str:
         seconds, mib = sum(r.seconds for r in spent) / len(spent), max(r.mib for r in spent)
         speeds = sorted(r.speed for r in spent)
         speed = f"{speeds[0]:.1f}–{speeds[-1]:.1f}" if all(s < 1e4 for s in speeds) else "–"
-        lines.append(
-            f"| `{controller}` | {' | '.join(texts)} | {counts} | {seconds:.2f} | {speed} | {mib:.0f} |"
-        )
+        lines.append(f"| `{controller}` | {' | '.join(texts)} | {counts} | {seconds:.2f} | {speed} | {mib:.0f} |")
     return "\n".join(lines)
 
 

@@ -20,7 +20,11 @@ def held_out(size=64):
 
 def test_states_are_a_quarter_of_the_image(prior):
     assert prior.state_shape((3, 64, 40)) == (8, 16, 10)
-    for shape, word in (((1, 64, 64), "RGB"), ((3, 62, 64), "multiples of 4 px"), ((3, 60, 64), "multiples of 2")):
+    for shape, word in (
+        ((1, 64, 64), "RGB"),
+        ((3, 62, 64), "multiples of 4 px"),
+        ((3, 60, 64), "multiples of 8 px, got 60x64"),
+    ):
         with pytest.raises(ValueError, match=word):
             prior.state_shape(shape)
 
