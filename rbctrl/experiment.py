@@ -61,6 +61,7 @@ class Experiment:
             (`Controller.with_strength`); None: as configured.
         device: auto, cpu, cuda, cuda:1 ...
         dtype: of states, float32 or float64.
+        tuned: where the settings come from (`rbctrl tune`); changes no result.
 
     Raises:
         TypeError: a metric that is none.
@@ -86,6 +87,7 @@ class Experiment:
     strength: float | None = None
     device: str = "auto"
     dtype: str = "float32"
+    tuned: Mapping[str, object] | None = None
     problems: list[str] = field(init=False, default_factory=list)
     solver: Solver = field(init=False)
 

@@ -16,7 +16,7 @@ GROUPS = sorted(
     str(folder.relative_to(CONF_DIR))
     for folder in CONF_DIR.rglob("*")
     if folder.is_dir()
-    and folder.name not in ("experiment", "sweep")
+    and folder.name not in ("experiment", "sweep", "tune")
     and folder.relative_to(CONF_DIR).parts[0] != "hydra"
 )
 OPTIONS = [(group, option) for group in GROUPS for option in options(group)]

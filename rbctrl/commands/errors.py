@@ -30,6 +30,7 @@ EXTRAS = {
     "transformers": "diffusers",
     "wandb": "wandb",
     "tensorboard": "tensorboard",
+    "optuna": "tune",
     "lpips": "lpips",
     "torchvision": "lpips",
 }

@@ -12,6 +12,7 @@ VERBS = {
     "plan": "[-m] [key=a,b ...] [--offline]: the cells of a sweep, their evaluations and time, and what cannot work",
     "status": "DIR: what of a study is done, running, failed and missing, and how long it will take",
     "train": "[photo|codec|latent] [key=value ...]: train a network of the shipped priors (conf/train*.yaml)",
+    "tune": "controller=a,b operator=x,y [--trials 20]: the same search for every controller; writes presets",
     "list": "[group]: the configuration groups, or the options of one group",
     "show": "[key=value ...]: the composed configuration, without running it",
     "check": "operator=my_lab.fog.Fog ...: does a part of your own keep its contract?",
