@@ -39,6 +39,9 @@ NEEDS = {
         "prior.network_schedule._target_=rbctrl.schedules.VE",
         "prior.value_range=[-1,1]",
     ],
+    ("operator", "deepinv_linear"): ["operator.physics._target_=rbctrl.testing.worlds.Halves"],
+    ("operator", "deepinv_physics"): ["operator.physics._target_=rbctrl.testing.worlds.Halves"],
+    ("prior", "deepinv"): ["prior.denoiser._target_=rbctrl.testing.worlds.UnitGaussian", "prior.sigma_max=1.0"],
     ("prior", "edm"): ["prior.network._target_=torch.nn.Identity", "prior.path=net.safetensors"],
     ("prior", "class_conditional"): [
         "prior.network._target_=torch.nn.Identity",

@@ -28,6 +28,20 @@ class UnitGaussian(nn.Module):
         return x / (1 + sigma.square().view(-1, *[1] * (x.ndim - 1)))
 
 
+class Halves(nn.Module):
+    """Half of the image, with the methods of a linear physics of deepinv."""
+
+    def A(self, x: Tensor) -> Tensor:
+        """x / 2."""
+        return x / 2
+
+    A_adjoint = A
+
+    def A_dagger(self, y: Tensor) -> Tensor:
+        """2 y."""
+        return 2 * y
+
+
 def unit_prior(codec: Codec | None = None) -> NetworkPrior:
     """N(0, I) over images of any shape, or over the latents of a codec, run as a VP process."""
     return NetworkPrior(
