@@ -149,17 +149,25 @@ def laboratory(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def tiny_sd(tmp_path_factory):
+    from text_models import save_sd
+
+    return save_sd(tmp_path_factory.mktemp("models") / "sd")
+
+
 @pytest.fixture
 def in_laboratory(laboratory, monkeypatch):
     monkeypatch.setenv("RBCTRL_DATA", str(laboratory / "data"))
     monkeypatch.setenv("RBCTRL_WEIGHTS", str(laboratory / "weights"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return laboratory
 
 
 @pytest.mark.parametrize("preset", PROTOCOLS)
 def test_protocol_lacks_nothing_but_the_weights_it_asks_for(preset, in_laboratory, tmp_path):
     cfg = compose([f"experiment={preset}"])
+    if "local_files_only" in cfg.prior:
+        cfg.prior.local_files_only = True
     experiment = instantiate(cfg, _convert_="all")
     missing = [need for need in required_files(cfg) if not need.present]
     assert [need.node for need in missing] == ["prior"] and "https://" in missing[0].hint
@@ -169,13 +177,16 @@ def test_protocol_lacks_nothing_but_the_weights_it_asks_for(preset, in_laborator
 
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", PROTOCOLS)
-def test_protocol_runs_on_a_shipped_prior(preset, in_laboratory, tmp_path):
-    """Three steps: whatever does not depend on the weights works together."""
-    latent = not compose([f"experiment={preset}"]).prior._target_.startswith("rbctrl.priors.adm")
-    words = ["prior=photo_latent"] if latent else ["prior=photo", "prior/schedule=linear"]
+def test_protocol_runs_on_another_prior(preset, in_laboratory, tiny_sd, tmp_path):
+    """Three steps on a shipped or random prior: whatever does not depend on the weights works together."""
+    target = compose([f"experiment={preset}"]).prior._target_.rpartition(".")[2]
+    words = {
+        "adm": ["prior=photo", "prior/schedule=linear"],
+        "ldm": ["prior=photo_latent"],
+        "stable_diffusion": [f"prior.model={tiny_sd}", "prior/memory=full"],
+    }[target]
     small = ["controller.langevin_steps=1"] if preset.endswith("daps") else []
     small += ["controller.variance=fixed"] if preset.endswith("dps") else []
-    small += ["controller.inner_steps=0"] if "p2l" in preset else []
     start = {"Uniform": "t_start=0.9", "Quadratic": "t_start=0.9", "PolyRho": "sigma_max=50"}
     grid = compose([f"experiment={preset}"]).sampler.grid._target_.rpartition(".")[2]
     small += [f"sampler.grid.{start[grid]}", "sampler.n_steps=3", "n_samples=1"]
