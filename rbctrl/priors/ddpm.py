@@ -1,7 +1,7 @@
 """Unconditional pixel-space networks in diffusers' layout: google/ddpm-* on the hub, or a folder of `save_pretrained`.
 
-Older repositories have the network and its scheduler_config.json side by side; pipelines in unet/ and scheduler/. What the
-scheduler says of the beta table and of the output has to agree with what this prior states.
+Older repositories have the network and its scheduler_config.json side by side, pipelines in unet/ and scheduler/. What
+the scheduler says of the beta table and of the output has to agree with what this prior states.
 """
 
 from __future__ import annotations
