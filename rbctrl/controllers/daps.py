@@ -85,9 +85,9 @@ class DAPS(Controller):
 
     def _denoise(self, process: ReverseProcess, x: Tensor, s: float) -> Tensor:
         """The end of the probability-flow ODE from (x, s)."""
-        nodes = torch.linspace(s ** (1 / 7), self.s_end ** (1 / 7), self.n_ode + 1, dtype=torch.float64) ** 7
         if s <= self.s_end:
             return x
+        nodes = torch.linspace(s ** (1 / 7), self.s_end ** (1 / 7), self.n_ode + 1, dtype=torch.float64) ** 7
         for now, after in zip(nodes[:-1], nodes[1:]):
             t = process.prior.schedule.time(-2 * now.log())
             alpha = float(process.prior.schedule.levels(t)[0])

@@ -97,14 +97,7 @@ class Particles(Controller):
 
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
         step, inner = self.controller(run, x_t, i, _outside(state))
-        if step.free is None:
-            raise ValueError("particles need a controller that steps from a free step: its weights are against that")
-        if not isinstance(step.std, Tensor | Rotated) and step.std == 0 and run.process.noise(i) > 0:
-            raise ValueError("particles need a controller that keeps the noise of the step: its weights divide by it")
-        if isinstance(step.std, Rotated):
-            raise ValueError(
-                "particles need a controller whose noise is per pixel: ddrm and ddnm_plus draw it elsewhere"
-            )
+        _check_proposal(step, run.process.noise(i))
         if run.process.noise(i) == 0:
             step = Step(Estimate(step.free / run.process.alpha[i + 1], step.est.eps_hat), step.free, 0.0, step.free)
         psi = inner[LOG_PSI].double() if LOG_PSI in inner else torch.zeros_like(state["psi"])
@@ -137,6 +130,20 @@ class Particles(Controller):
         rows = resample(run, weight, self.particles, "particles/end")
         ess = effective_number(weight, self.particles).minimum(state["ess"][rows])
         return rows, {"ess": ess, "resampled": state["resampled"][rows]}
+
+
+def _check_proposal(step: Step, c_z: float) -> None:
+    """Refuses a step that has no density against the free step, whose noise is c_z.
+
+    Raises:
+        ValueError: it has no free step, drops the noise, or draws it in other coordinates.
+    """
+    if step.free is None:
+        raise ValueError("particles need a controller that steps from a free step: its weights are against that")
+    if isinstance(step.std, Rotated):
+        raise ValueError("particles need a controller whose noise is per pixel: ddrm and ddnm_plus draw it elsewhere")
+    if not isinstance(step.std, Tensor) and step.std == 0 and c_z > 0:
+        raise ValueError("particles need a controller that keeps the noise of the step: its weights divide by it")
 
 
 def _log_ratio(run: Run, x: Tensor, i: int, state: State) -> Tensor:

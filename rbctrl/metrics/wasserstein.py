@@ -44,10 +44,7 @@ class SlicedWasserstein(SampleMetric):
     n_reference: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("n_slices", "order", "n_reference"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"SlicedWasserstein needs {name} of at least 1, got {value}")
+        _at_least_1(self, "n_slices", "order", "n_reference")
 
     def check(self, setup: Setup) -> str | None:
         return needs_posterior(setup)
@@ -73,9 +70,15 @@ class ModeWeightTV(SampleMetric):
 
     Args:
         n_reference: exact draws; None: as many as there are samples.
+
+    Raises:
+        ValueError: n_reference is below 1.
     """
 
     n_reference: int | None = None
+
+    def __post_init__(self) -> None:
+        _at_least_1(self, "n_reference")
 
     def check(self, setup: Setup) -> str | None:
         return needs_posterior(setup)
@@ -120,6 +123,13 @@ def quantile_distance(a: Tensor, b: Tensor, order: float = 1.0) -> np.ndarray:
     middle = (steps[:-1] + steps[1:]) / 2
     gaps = np.abs(a[:, (middle // m).astype(int)] - b[:, (middle // n).astype(int)]) ** order
     return gaps @ (np.diff(steps) / (n * m))
+
+
+def _at_least_1(metric: SampleMetric, *names: str) -> None:
+    for name in names:
+        value = getattr(metric, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{type(metric).__name__} needs {name} of at least 1, got {value}")
 
 
 def _directions(draws: Draws, first: int, count: int, dim: int) -> Tensor:

@@ -91,3 +91,5 @@ def test_numbers_below_one_are_refused():
     for word, settings in {"n_slices": {"n_slices": 0}, "order": {"order": 0.5}, "n_ref": {"n_reference": 0}}.items():
         with pytest.raises(ValueError, match=word):
             SlicedWasserstein(**settings)
+    with pytest.raises(ValueError, match="ModeWeightTV needs n_reference of at least 1, got 0"):
+        ModeWeightTV(n_reference=0)
