@@ -12,6 +12,7 @@ import transformers
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 LENGTH = 12  # tokens that the CLIP tokenizers read
 WIDTH = 16  # of one CLIP
+IMAGE_WIDTH = 20  # of an image's embedding
 
 SD_SCHEDULER = {
     "_class_name": "PNDMScheduler",
@@ -86,6 +87,46 @@ def flux_transformer(guidance_embeds=True):
             guidance_embeds=guidance_embeds,
         )
     )
+
+
+def cascade_unet(**kwargs):
+    """Stable Cascade's stage C with two levels of one side."""
+    settings = {
+        "in_channels": 16,
+        "out_channels": 16,
+        "timestep_ratio_embedding_dim": 8,
+        "conditioning_dim": 12,
+        "block_out_channels": (16, 16),
+        "num_attention_heads": (2, 2),
+        "down_num_layers_per_block": (1, 1),
+        "up_num_layers_per_block": (1, 1),
+        "down_blocks_repeat_mappers": (1, 1),
+        "up_blocks_repeat_mappers": (1, 1),
+        "clip_text_in_channels": WIDTH,
+        "clip_text_pooled_in_channels": WIDTH,
+        "clip_image_in_channels": IMAGE_WIDTH,
+        "switch_level": (False,),
+    }
+    return seeded(lambda: diffusers.StableCascadeUNet(**(settings | kwargs)).eval())
+
+
+def ip_adapter(network, tokens=4, seed=5):
+    """Weights of an IP-Adapter of random numbers, loaded by diffusers' own loader: `tokens` tokens of one image."""
+    width = network.config.cross_attention_dim
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator) / 3
+
+    project = {"proj.weight": draw(tokens * width, IMAGE_WIDTH), "proj.bias": draw(tokens * width)}
+    project |= {"norm.weight": torch.ones(width), "norm.bias": draw(width)}
+    sites = [name for name in network.attn_processors if name.endswith("attn2.processor")]
+    layers = {}
+    for k, name in enumerate(sites):
+        inner = network.get_submodule(name.removesuffix(".processor")).to_k.out_features
+        layers |= {f"{2 * k + 1}.to_{part}_ip.weight": draw(inner, width) for part in "kv"}
+    network._load_ip_adapter_weights([{"image_proj": project, "ip_adapter": layers}], low_cpu_mem_usage=False)
+    return network.eval()
 
 
 def autoencoder(**kwargs):

@@ -1,0 +1,149 @@
+"""Attention feature aggregation: one query, a weighted mean of attentions over subsets of the tokens.
+
+    out = W_o sum_b w_b softmax(q K_b^T / sqrt(d)) V_b,    sum_b w_b = 1
+
+Queries, keys and values are computed once, for all tokens; a branch is a softmax over some of the keys. The mean may be
+taken before the output projection, bias included, since the shares sum to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rbctrl.attention.base import Attention, references
+from rbctrl.attention.branches import PLAIN, Rule, branches, shares
+from rbctrl.attention.sites import Site, find_sites, select
+from rbctrl.attention.tokens import averaged, join, split
+
+Tokens = Tensor | tuple[Tensor, list[Tensor]]  # of a condition; the second is what an IP-Adapter makes of it
+
+
+@dataclass(frozen=True)
+class AFA(Attention):
+    """Rout et al., RB-Modulation, ICLR 2025, section 5.2 and released code. https://arxiv.org/abs/2405.17401.
+
+    A style image makes three branches of each block, a content image besides four. On a U-Net with an IP-Adapter, whose
+    image tokens have keys and values of their own, the branches are softmaxes over text and image keys together; that
+    is ours, the authors' version for SDXL is not released; the adapter's own scale has no part in it.
+
+    Args:
+        style: picture, or .safetensors of its embedding.
+        content: the same of a content image; None: there is none.
+        rule: "released", or the token sets of the "paper" (`rbctrl.attention.branches`).
+        weights: of the branches by name, relative; None: all the same, as published.
+        strength: 0 is the text-only run, exactly; between 0 and 1 so much of each block's output is the aggregate and
+            the rest is what the block attends to in a text-only run. Ours.
+        average_style: every style token is the mean of them (released code); None: as the rule does.
+        where: patterns of names of blocks; the others attend to text only, as published code has no others.
+
+    Raises:
+        ValueError: a strength outside [0, 1], or what `branches` refuses.
+    """
+
+    style: str
+    content: str | None = None
+    rule: Rule = "released"
+    weights: Mapping[str, float] | None = None
+    strength: float = 1.0
+    average_style: bool | None = None
+    where: tuple[str, ...] = ("*",)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "where", (self.where,) if isinstance(self.where, str) else tuple(self.where))
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"attention.strength lies in [0, 1], got {self.strength}")
+        self.shares()
+
+    def shares(self) -> dict[tuple[str, ...], float]:
+        """Subsets of kinds of tokens, with their shares of a block's output."""
+        return shares(branches(self.rule, self.content is not None, self.weights), self.strength)
+
+    @property
+    def images(self) -> Mapping[str, str | None]:
+        return {"null": None} | (references(self.content, self.style) if self.strength > 0 else {})
+
+    def processors(self, network: nn.Module, tail: Mapping[str, int]) -> dict[Site, Callable]:
+        if not self.active:
+            return {}
+        missing = [kind for kind, place in self.images.items() if place is not None and kind not in tail]
+        if missing:
+            raise ValueError(f"attention=afa has {', '.join(missing)}, and the network's images are {dict(tail)}")
+        average = self.rule == "released" if self.average_style is None else self.average_style
+        sites, average = find_sites(network), ("style",) if average else ()
+        chosen = select(sites, self.where)
+        return {
+            site: Aggregation(site, self.shares() if site in chosen else {PLAIN: 1.0}, tail, average) for site in sites
+        }
+
+
+class Aggregation:
+    """The processor of one block: it reads nothing but what the block is called with.
+
+    Args:
+        site: of the block; its present processor holds the projections of an IP-Adapter.
+        shares: subset of kinds to share.
+        tail: kinds after the text, with their numbers of tokens.
+        average: kinds whose tokens are all replaced by their mean.
+
+    Raises:
+        ValueError: the block normalises what this processor would not.
+    """
+
+    def __init__(
+        self, site: Site, shares: Mapping[tuple[str, ...], float], tail: Mapping[str, int], average: tuple[str, ...]
+    ) -> None:
+        self.site, self.shares, self.tail, self.average = site, dict(shares), dict(tail), average
+        self.adapter = site.module.processor if hasattr(site.module.processor, "to_k_ip") else None
+        norms = [name for name in ("spatial_norm", "group_norm", "norm_cross", "norm_q", "norm_k")]
+        present = [name for name in norms if getattr(site.module, name, None) is not None]
+        if present:
+            raise ValueError(f"{site.name} has {', '.join(present)}, which attention=afa does not compute")
+
+    def __call__(
+        self,
+        attn: nn.Module,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tokens | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        """As diffusers calls it: hidden states [B, N, C] or [B, C, H, W], and a result like them."""
+        if attention_mask is not None:
+            raise ValueError(f"attention=afa takes no attention mask, and {self.site.name} was given one")
+        x = hidden_states.flatten(2).transpose(1, 2) if hidden_states.ndim == 4 else hidden_states
+        keys, values = self._parts(attn, encoder_hidden_states, x.shape[1] if self.site.joint else 0)
+        query = _heads(attn, attn.to_q(x))
+        out = sum(
+            share * _attend(query, join(keys, kinds), join(values, kinds)) for kinds, share in self.shares.items()
+        )
+        out = attn.to_out[1](attn.to_out[0](out.transpose(1, 2).flatten(2).to(query.dtype)))
+        if hidden_states.ndim == 4:
+            out = out.transpose(1, 2).reshape(hidden_states.shape)
+        out = out + hidden_states if attn.residual_connection else out
+        return out / attn.rescale_output_factor
+
+    def _parts(self, attn: nn.Module, tokens: Tokens, own: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Keys and values by kind, of all tokens at once."""
+        text, images = tokens if isinstance(tokens, tuple) else (tokens, [])
+        keys, values = [attn.to_k(text)], [attn.to_v(text)]
+        for k, image in enumerate(images):
+            keys.append(self.adapter.to_k_ip[k](image.flatten(1, 2)))
+            values.append(self.adapter.to_v_ip[k](image.flatten(1, 2)))
+        both = (split(_heads(attn, torch.cat(all_, dim=1)), own, self.tail) for all_ in (keys, values))
+        return tuple({kind: self._averaged(kind, part) for kind, part in parts.items()} for parts in both)
+
+    def _averaged(self, kind: str, part: Tensor) -> Tensor:
+        return averaged(part) if kind in self.average else part
+
+
+def _heads(attn: nn.Module, x: Tensor) -> Tensor:
+    """[B, n, heads d] to [B, heads, n, d]."""
+    return x.unflatten(2, (attn.heads, -1)).transpose(1, 2)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return nn.functional.scaled_dot_product_attention(query, key, value)

@@ -1,0 +1,71 @@
+"""What an attention method is to a prior: images in the condition, and processors while the network runs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from torch import nn
+
+from rbctrl.attention.scope import installed
+from rbctrl.attention.sites import Site
+
+
+class Attention(ABC):
+    """A frozen configuration that a text-to-image prior takes; whatever else steers the run does not know of it."""
+
+    @property
+    @abstractmethod
+    def images(self) -> Mapping[str, str | None]:
+        """Kind to place of the images in the condition, in the order of their tokens; None is an embedding of zeros.
+
+        A place is a picture, or a .safetensors file of one tensor [D], its embedding.
+        """
+
+    @property
+    def active(self) -> bool:
+        """Whether anything differs from a text-only run."""
+        return any(place is not None for place in self.images.values())
+
+    def processors(self, network: nn.Module, tail: Mapping[str, int]) -> dict[Site, Callable]:
+        """What to install; `tail` is the tokens after those of the text, by kind, with their numbers."""
+        return {}
+
+    def scope(self, network: nn.Module, tail: Mapping[str, int]) -> AbstractContextManager[nn.Module]:
+        """The network with the method at work; afterwards it is as before."""
+        return installed(network, self.processors(network, tail))
+
+
+@dataclass(frozen=True)
+class NoAttention(Attention):
+    """The network as it is: text only."""
+
+    @property
+    def images(self) -> Mapping[str, str | None]:
+        return {"null": None}
+
+
+@dataclass(frozen=True)
+class Concatenate(Attention):
+    """The tokens of reference images beside those of the text, in the network's own attention.
+
+    "DirectConcat" in Rout et al., RB-Modulation, ICLR 2025: follows a style and leaks its content.
+
+    Args:
+        style: picture, or .safetensors of its embedding.
+        content: the same of a content image; None: there is none.
+    """
+
+    style: str
+    content: str | None = None
+
+    @property
+    def images(self) -> Mapping[str, str | None]:
+        return references(self.content, self.style)
+
+
+def references(content: str | None, style: str) -> dict[str, str | None]:
+    """Content before style, where there is one: the order of the released code."""
+    return {"style": style} if content is None else {"content": content, "style": style}
