@@ -22,7 +22,7 @@ from rbctrl.controllers.base import Controller
 from rbctrl.costs import Cost, RunningCost
 from rbctrl.data.base import Data
 from rbctrl.devices import pick_device, pick_dtype
-from rbctrl.metrics import AnyMetric, SampleMetric, of_kind
+from rbctrl.metrics import AnyMetric, SampleMetric, SetMetric, of_kind
 from rbctrl.noise import Noise
 from rbctrl.operators.base import Operator
 from rbctrl.priors.base import Prior
@@ -96,6 +96,10 @@ class Experiment:
             raise ValueError("study=latest is where outputs/latest points to the newest run: take another name")
         if not self.metrics:
             raise ValueError("an experiment needs at least one metric: metrics=restoration")
+        sets = [name for name, metric in self.metrics.items() if isinstance(metric, SetMetric)]
+        if sets:
+            names = ", ".join(sets)
+            raise ValueError(f"{names} looks at all images of a finished cell: `rbctrl score study=NAME metrics=...`")
         for name, options in (("keep", ("samples", "means")), ("images", ("png", "exact"))):
             if getattr(self, name) not in options:
                 raise ValueError(f"{name} is {' or '.join(map(repr, options))}, got {getattr(self, name)!r}")

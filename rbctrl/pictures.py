@@ -71,6 +71,17 @@ def load_exact(path: Path) -> Tensor:
     return torch.from_numpy(np.load(path, allow_pickle=False))
 
 
+def load_picture(path: Path) -> Tensor:
+    """A picture as [C, H, W] in [-1, 1]: what was saved, clamped and rounded to one of 256 levels.
+
+    Raises:
+        OSError: the file is no whole picture.
+    """
+    with Image.open(path) as picture:
+        levels = np.asarray(picture, dtype=np.float32)
+    return torch.from_numpy(levels[None] if levels.ndim == 2 else levels.transpose(2, 0, 1).copy()) / 127.5 - 1
+
+
 def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Writes a file that is there as a whole or not at all, whenever the process is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)

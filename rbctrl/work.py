@@ -82,7 +82,7 @@ class Work:
         """The positions of the rows that have to be computed."""
         for k, (item, _) in enumerate(batch.rows):
             if item not in self._contents:
-                self._contents[item] = _digest(*(None if part is None else part[k] for part in (batch.image, batch.y)))
+                self._contents[item] = digest(*(None if part is None else part[k] for part in (batch.image, batch.y)))
         needed = {(item, sample // self.cloud) for item, sample in batch.rows if self._is_missing(item, sample)}
         return [k for k, (item, sample) in enumerate(batch.rows) if (item, sample // self.cloud) in needed]
 
@@ -202,7 +202,7 @@ def has_picture(x: Tensor | None) -> bool:
     return x is not None and is_picture(x)
 
 
-def _digest(*parts: Tensor | None) -> str:
+def digest(*parts: Tensor | None) -> str:
     """A hash of the image and the measurement of an item."""
     hashed = hashlib.blake2b(digest_size=8)
     for part in parts:

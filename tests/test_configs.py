@@ -57,7 +57,10 @@ NEEDS = {
     ("prior/memory", "full"): ["prior=sd15"],
     ("prior/memory", "half"): ["prior=sd15"],
     ("prior/memory", "tight"): ["prior=sd15"],
-    ("logger", "wandb"): None,  # these two need an extra: tests/test_loggers.py, tests/metrics/test_lpips.py
+    ("metrics", "fid"): ["metrics.fid.features.network=torch.nn.Identity", "metrics.fid.features.value_range=[0,1]"],
+    ("metrics", "kid"): ["metrics.kid.features.network=torch.nn.Identity", "metrics.kid.features.value_range=[0,1]"],
+    ("logger", "tensorboard"): None,  # these need an extra: tests/test_loggers.py, tests/metrics/test_lpips.py
+    ("logger", "wandb"): None,
     ("metrics", "restoration_lpips"): None,
 }
 

@@ -11,6 +11,7 @@ VERBS = {
     "report": "DIR... [--by a,b] [--metric a,b] [--latex FILE]: tables, differences, plots and an HTML page of results",
     "plan": "[-m] [key=a,b ...] [--offline]: the cells of a sweep, their evaluations and time, and what cannot work",
     "status": "DIR: what of a study is done, running, failed and missing, and how long it will take",
+    "score": "DIR... metrics=OPTION [metrics.key=value ...]: more metrics for finished cells, without sampling",
     "train": "[photo|codec|latent] [key=value ...]: train a network of the shipped priors (conf/train*.yaml)",
     "tune": "controller=a,b operator=x,y [--trials 20]: the same search for every controller; writes presets",
     "list": "[group]: the configuration groups, or the options of one group",

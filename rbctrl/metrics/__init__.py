@@ -14,12 +14,15 @@ from rbctrl.metrics.best_of import BestOf, Residual
 from rbctrl.metrics.calibration import CalibrationTest, Coverage, RankStatistic, calibration_test
 from rbctrl.metrics.consistency import NLL, Chi2
 from rbctrl.metrics.control import ControlError, Excess, Price, Surprise
+from rbctrl.metrics.distribution import FID, KID, Features, SetMetric
 from rbctrl.metrics.lpips import LPIPS
 from rbctrl.metrics.moments import CovarianceError, MeanError, VarianceRatio
 from rbctrl.metrics.restoration import PSNR, SSIM
 from rbctrl.metrics.wasserstein import Floor, ModeWeightTV, SlicedWasserstein
 
 __all__ = [
+    "FID",
+    "KID",
     "LPIPS",
     "NLL",
     "PSNR",
@@ -33,6 +36,7 @@ __all__ = [
     "Coverage",
     "Draws",
     "Excess",
+    "Features",
     "Floor",
     "FullReference",
     "MeanError",
@@ -43,6 +47,7 @@ __all__ = [
     "RankStatistic",
     "Residual",
     "SampleMetric",
+    "SetMetric",
     "SlicedWasserstein",
     "Surprise",
     "VarianceRatio",

@@ -17,6 +17,7 @@ from rbctrl.report.footnote import footnote
 from rbctrl.report.grid import make_grid
 from rbctrl.report.labels import FIRST, columns, pooled
 from rbctrl.report.runs import Row, RunFolder, find_runs
+from rbctrl.report.scores import scored_from, set_scores
 from rbctrl.report.select import Selection, select
 from rbctrl.report.table import Sample, Units, gather, make_table, metric_names, unique_rows
 from rbctrl.report.text import comparison_note, differences_to_markdown, to_markdown
@@ -117,9 +118,10 @@ def report(
         chosen = _selected(rows, by, names.pop(), directions, on, sample == "mean")
         rows, runs = chosen.rows, list({id(run): run for run, _ in chosen.rows}.values())
     by = columns(runs, by)
-    units = gather(
-        runs, rows, by, metric_names((row for _, row in rows), names if metrics is not None else None), sample
-    )
+    scores = set_scores(runs) if chosen is None else []  # a set is not split into items to choose on and to report
+    of_sets = list(dict.fromkeys(score.metric for score in scores))
+    shown = metric_names((row for _, row in rows), names if metrics is not None else None, of_sets)
+    units = gather(runs, rows, by, shown, sample, scores)
     compared = Comparisons(units, directions, against or {})
     table = make_table(units)
     if chosen is not None:
@@ -154,10 +156,14 @@ def _notes(
     left_out = any(table[f"{name}_nonfinite"].any() for name in units.metrics)
     averaged = {"item": "images; samples and seeds of one image", "seed": "seeds of one image; samples of one seed"}
     few = len(units.lines) > 1 and table["n"].max() < MIN_UNITS
+    sets = {metric: n for (_, metric), (_, n) in units.sets.items()}
+    later = [f"{name} from {source}" for name, source in scored_from(runs).items() if name in units.metrics]
     notes = [
         (f"mean ± standard error over {averaged[units.kind]} are averaged first", True),
         (chosen.note() if chosen else "", chosen),
         ("(k): k rows are infinite or undefined there, and not in the mean", left_out),
+        (f"{', '.join(sets)}: one number per cell, of {min(sets.values(), default=0)} images or more", sets),
+        (f"scored after the run: {', '.join(later)}; a picture is clamped and rounded to 1/127.5", later),
         (f"{diverged} rows diverged (alive = False); they are counted and not averaged", diverged),
         (f"{len(failed)} rows or cells failed and are in no mean: {'; '.join(dict.fromkeys(failed[:3]))}", failed),
         (f"no intervals and nothing in bold below {MIN_UNITS} {units.kind}s per cell", few),

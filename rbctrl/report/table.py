@@ -11,7 +11,7 @@ diverged, and values that are infinite or undefined, are counted and never avera
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ import pandas as pd
 
 from rbctrl.report.labels import OF_ROWS, identity, label, sort_key
 from rbctrl.report.runs import Row, RunFolder
+from rbctrl.report.scores import SetScore
 
 Sample = Literal["auto", "mean", "all"]
 _NOT_SHOWN = ("decoder_vjp", "batch_size", "peak_memory", "n_alive", "n_samples")  # on request only
@@ -45,6 +46,7 @@ class Units:
         diverged: number of rows that did, per line.
         failed: number of rows that could not be computed, per line; a cell that failed as a whole counts once.
         nonfinite: number of rows that did not diverge but are infinite or undefined, per line and metric.
+        sets: scores of sets (FID) by (line, metric): one value per cell, and the number of images.
     """
 
     by: tuple[str, ...]
@@ -55,9 +57,12 @@ class Units:
     diverged: pd.Series
     failed: pd.Series
     nonfinite: pd.DataFrame
+    sets: Mapping[tuple[int, str], tuple[pd.Series, int]] = field(default_factory=dict)
 
     def of_line(self, k: int, metric: str) -> pd.Series:
-        """The finite values of line k by unit."""
+        """The finite values of line k by unit; of a set metric, by cell."""
+        if (k, metric) in self.sets:
+            return self.sets[k, metric][0].dropna()
         if k not in self.values.index.get_level_values(0):
             return pd.Series(dtype=float)
         return self.values.loc[k, metric].dropna()
@@ -78,7 +83,7 @@ def unique_rows(runs: Sequence[RunFolder]) -> tuple[list[tuple[RunFolder, Row]],
     return list(found.values()), total - len(found)
 
 
-def metric_names(rows: Iterable[Row], metrics: Sequence[str] | None) -> list[str]:
+def metric_names(rows: Iterable[Row], metrics: Sequence[str] | None, of_sets: Sequence[str] = ()) -> list[str]:
     """The columns to average: those asked for, or all that have a value somewhere.
 
     Raises:
@@ -88,6 +93,7 @@ def metric_names(rows: Iterable[Row], metrics: Sequence[str] | None) -> list[str
     for row in rows:
         for name, value in row.values.items():
             columns[name] = columns.get(name, False) or value is not None
+    columns |= dict.fromkeys(of_sets, True)
     if metrics is None:
         return [name for name, has_values in columns.items() if has_values and name not in _NOT_SHOWN]
     unknown = [name for name in metrics if name not in columns]
@@ -102,6 +108,7 @@ def gather(
     by: Sequence[str],
     metrics: Sequence[str],
     sample: Sample,
+    scores: Sequence[SetScore] = (),
 ) -> Units:
     """The rows by line and unit: one line per label, and one for single samples beside one for their mean.
 
@@ -130,7 +137,8 @@ def gather(
         }
     )
     values = pd.DataFrame({name: [row.values.get(name) for _, row in kept] for name in metrics}, dtype=float)
-    return _units(frame, values, tuple(by), tuple(metrics), kind, tuple(order))
+    units = _units(frame, values, tuple(by), tuple(metrics), kind, tuple(order))
+    return units if "item" in by else replace(units, sets=_sets(scores, by, place, metrics))
 
 
 def _units(
@@ -153,12 +161,27 @@ def _units(
     return Units(by, metrics, kind, lines, means, diverged, failed, lost)
 
 
+def _sets(
+    scores: Sequence[SetScore], by: Sequence[str], place: Mapping[Line, int], metrics: Sequence[str]
+) -> dict[tuple[int, str], tuple[pd.Series, int]]:
+    found: dict[tuple[int, str], list[SetScore]] = {}
+    for score in scores:
+        line = Line(label(score.run, by), score.sample)
+        if line in place and score.metric in metrics:
+            found.setdefault((place[line], score.metric), []).append(score)
+    return {
+        key: (pd.Series({str(score.run.folder): score.value for score in own}), min(score.n for score in own))
+        for key, own in found.items()
+    }
+
+
 def make_table(units: Units) -> pd.DataFrame:
     """One line per line of `units`.
 
     Columns: the settings in `by`; sample ("single" or "mean"); n, the number of units with a row that did not diverge;
     diverged and failed, the numbers of rows that did; and for each metric NAME its mean, NAME_se (blank for n = 1),
-    NAME_n (units in the mean) and NAME_nonfinite (rows that did not diverge, but are infinite or undefined).
+    NAME_n (units in the mean; of a set metric, images in a set) and NAME_nonfinite (rows that did not diverge, but are
+    infinite or undefined).
     """
     return pd.DataFrame([_line(units, k) for k in range(len(units.lines))])
 
@@ -172,6 +195,7 @@ def _line(units: Units, k: int) -> Mapping[str, object]:
         values = units.of_line(k, name)
         error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
         mean = values.mean() if len(values) else np.nan
-        line |= {name: mean, f"{name}_se": error, f"{name}_n": len(values)}
+        n_values = units.sets[k, name][1] if (k, name) in units.sets else len(values)
+        line |= {name: mean, f"{name}_se": error, f"{name}_n": n_values}
         line[f"{name}_nonfinite"] = int(units.nonfinite.loc[k, name])
     return line
