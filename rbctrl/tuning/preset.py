@@ -20,7 +20,10 @@ SCALARS = ("n_samples", "dtype")
 
 def settings_of(config: Mapping[str, Any]) -> str:
     """A hash of the task and of all settings of the method, of a resolved configuration."""
-    text = json.dumps({name: config.get(name) for name in TASK}, sort_keys=True, default=str)
+    settings = {name: config.get(name) for name in TASK}
+    if config.get("strength") not in (None, 1):
+        settings["strength"] = config["strength"]
+    text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

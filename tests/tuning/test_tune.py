@@ -56,7 +56,7 @@ def test_preset_is_the_winner_and_says_where_it_comes_from(tuned):
 def test_cell_is_tuned_until_its_task_or_method_is_changed(tuned):
     assert is_tuned(from_preset(tuned))
     assert is_tuned(from_preset(tuned, "seed=3", "n_samples=4", "data.size=64"))
-    for word in ("controller.zeta=2", "operator=deblur_gauss", "noise.sigma_y=0.1", "sampler.n_steps=9"):
+    for word in ("controller.zeta=2", "operator=deblur_gauss", "noise.sigma_y=0.1", "sampler.n_steps=9", "strength=2"):
         assert not is_tuned(from_preset(tuned, word)), word
     assert not is_tuned({})
 
