@@ -67,6 +67,11 @@ class Cell:
     def __post_init__(self) -> None:
         self._work = Work(self.store, self.experiment.wanted, self.experiment.controller.population)
 
+    def missing(self) -> int:
+        """How many samples would be computed."""
+        e = self.experiment
+        return sum(len(self._work.missing(batch)) for batch in e.data.batches(e.batch_size, e.n_samples))
+
     def run(self) -> float:
         """Computes what is missing; returns the mean of the first metric over the images.
 
@@ -88,9 +93,12 @@ class Cell:
         finally:
             if bar is not None:
                 bar.close()
-            self._write_unreadable()
+            if self.share[0] == 0:
+                self._write_unreadable()
             if self._begun:
                 self.store.close()
+        if self.share != (0, 1):
+            return math.nan
         if not self._begun and not self._is_noted():
             self._note()
         return self._end()

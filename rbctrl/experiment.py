@@ -28,6 +28,7 @@ from rbctrl.operators.base import Operator
 from rbctrl.priors.base import Prior
 from rbctrl.results import ResultStore, RowLogger, versions
 from rbctrl.solver import Sampler, Solver
+from rbctrl.spread import spread
 from rbctrl.work import Wanted
 
 DETERMINING = ("prior", "operator", "noise", "cost", "running_cost", "sampler", "controller", "dtype")
@@ -59,6 +60,7 @@ class Experiment:
         images: "png" saves 8-bit pictures; "exact" also every image as it was computed, a .npy beside its picture.
         strength: makes the controller pull so many times as hard as it is configured to
             (`Controller.with_strength`); None: as configured.
+        devices: processes, one per device, that share the batches of the cell (`rbctrl.spread`).
         device: auto, cpu, cuda, cuda:1 ...
         dtype: of states, float32 or float64.
         tuned: where the settings come from (`rbctrl tune`); changes no result.
@@ -85,6 +87,7 @@ class Experiment:
     keep: Literal["samples", "means"] = "samples"
     images: Literal["png", "exact"] = "png"
     strength: float | None = None
+    devices: int = 1
     device: str = "auto"
     dtype: str = "float32"
     tuned: Mapping[str, object] | None = None
@@ -103,7 +106,7 @@ class Experiment:
         for name, options in (("keep", ("samples", "means")), ("images", ("png", "exact"))):
             if getattr(self, name) not in options:
                 raise ValueError(f"{name} is {' or '.join(map(repr, options))}, got {getattr(self, name)!r}")
-        for name in ("n_samples", "batch_size"):
+        for name in ("n_samples", "batch_size", "devices"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
         if self.strength is not None:
@@ -167,13 +170,20 @@ class Experiment:
         self.problems.clear()
         folder = self.folder(study, record)
         with claim(folder, wait):
-            store = ResultStore(folder, self.logger)
             try:
+                if self.devices > 1 and Cell(self, ResultStore(folder), record).missing():
+                    spread(study, record, self.devices, self.solver.device)
+                    ResultStore(folder).close()
+                store = ResultStore(folder, self.logger)
                 return Cell(self, store, record, progress).run()
             except Exception as error:
                 with suppress(OSError):
-                    store.note(failed=reason(error))
+                    ResultStore(folder).note(failed=reason(error))
                 raise
+
+    def run_share(self, study: Path, record: Mapping[str, object], share: tuple[int, int]) -> None:
+        """Computes every n-th batch from the k-th, share = (k, n), for a run that holds the cell (`rbctrl.spread`)."""
+        Cell(self, ResultStore(self.folder(study, record)), record, share=share).run()
 
 
 def cell_key(record: Mapping[str, object], weights: str) -> str:
