@@ -75,7 +75,7 @@ class Estimator:
             stub = white(prior)
         solver = replace(solver, prior=stub)
         solver.load()
-        solution = min((solver.solve(batch, experiment.seed) for _ in range(2)), key=lambda s: s.seconds)  # one warms up
+        solution = min((solver.solve(batch, experiment.seed) for _ in range(2)), key=lambda s: s.seconds)
         e, seconds = solution.evaluations, solution.seconds
         if stub is not prior:
             forward, both = self._time(experiment, batch)
