@@ -99,7 +99,8 @@ class Experiment:
             raise ValueError("study=latest is where outputs/latest points to the newest run: take another name")
         if not self.metrics:
             raise ValueError("an experiment needs at least one metric: metrics=restoration")
-        sets = [name for name, metric in self.metrics.items() if isinstance(metric, SetMetric)]
+        named = self.metrics if isinstance(self.metrics, Mapping) else {}  # `Solver.check` refuses anything else
+        sets = [name for name, metric in named.items() if isinstance(metric, SetMetric)]
         if sets:
             names = ", ".join(sets)
             raise ValueError(f"{names} looks at all images of a finished cell: `rbctrl score study=NAME metrics=...`")
