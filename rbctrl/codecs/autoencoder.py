@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
 from rbctrl.codecs.base import Codec
+from rbctrl.codecs.saving import forget_inputs, recompute_layers
 
 Quantize = Literal["straight_through", "none"]
 _KINDS = ("AutoencoderKL", "VQModel", "AutoencoderTiny")
@@ -30,7 +31,8 @@ class Autoencoder(Codec):
         quantize: of a VQModel, which has to be told: "straight_through" decodes the nearest codes and lets the gradient
             pass as if they were the latent (PSLD's LDM), "none" decodes the latent itself; None for the others.
         scaling_factor: scale; None is that of the model's config.
-        checkpoint: recomputes activations block by block in the backward pass: less memory, one more forward.
+        checkpoint: recomputes activations in the backward pass, block by block and in these layer by layer: the least
+            memory, for two more forwards.
         slicing: one image at a time; with `checkpoint`, only one image's activations exist at once.
         tiling: overlapping tiles of one image (AutoencoderKL, AutoencoderTiny). An approximation: seams are blended.
         fingerprint: identifies the weights.
@@ -137,7 +139,9 @@ class Autoencoder(Codec):
     def _set(self, model: nn.Module) -> None:
         _check(model, self.quantize, self.tiling)
         self.model = model.float().eval().requires_grad_(False)
+        forget_inputs(model)
         if self.checkpoint and self._has_blocks:
+            recompute_layers(model)
             model._supports_gradient_checkpointing = True  # VQModel has the same blocks and does not say so
             model.enable_gradient_checkpointing()
         if self.tiling:
@@ -150,7 +154,8 @@ class Autoencoder(Codec):
         self.register_buffer("shift", self._per_channel(shift), False)
 
     def _per_channel(self, value: float | list[float]) -> Tensor:
-        return torch.as_tensor(value, dtype=torch.float32).reshape(-1).expand(self.channels).clone().view(-1, 1, 1)
+        value = torch.as_tensor(value, dtype=torch.float32, device=next(self.model.parameters()).device)
+        return value.reshape(-1).expand(self.channels).clone().view(-1, 1, 1)
 
 
 class Previewed(Codec):

@@ -22,11 +22,11 @@ class Memory:
     Args:
         precision: of the network's weights and activations.
         checkpoint: controllers that differentiate through the network recompute its blocks in the backward pass:
-            about a third more time for a fraction of the memory; nothing changes for the others.
+            one more forward for a fraction of the memory; nothing changes for the others.
         attention_slicing: heads of a U-Net's attention one group after the other: "auto", "max", or a number of heads;
             None leaves attention to torch, whose kernels need no such help on most GPUs.
         compile: torch.compile for the network.
-        vae_checkpoint: the same as `checkpoint` for the autoencoder.
+        vae_checkpoint: the same for the autoencoder, block by block and layer by layer: two more forwards.
         vae_slicing: the autoencoder takes one image of a batch at a time.
         vae_tiling: and one tile of an image at a time, which is an approximation.
 

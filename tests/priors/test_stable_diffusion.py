@@ -3,6 +3,7 @@
 import gc
 import shutil
 import weakref
+from functools import partial
 
 import diffusers
 import pytest
@@ -10,14 +11,17 @@ import text_models
 import torch
 import transformers
 
+import rbctrl
 from rbctrl.codecs import Previewed
+from rbctrl.config import build
+from rbctrl.grids import Uniform
 from rbctrl.integrators import DDIM
 from rbctrl.pretrained import Folder
 from rbctrl.priors.guidance import Guidance
 from rbctrl.priors.memory import Memory
 from rbctrl.priors.stable_diffusion import stable_diffusion
 from rbctrl.priors.text import save_embeddings
-from rbctrl.process import ReverseProcess
+from rbctrl.process import ReverseProcess, ddim
 from rbctrl.schedules import DiscreteVP
 
 ZERO = DiscreteVP.zero_snr(DiscreteVP.sqrt_linear())
@@ -263,3 +267,21 @@ def test_nothing_is_read_before_load_and_files_are_listed():
         prior.load()
     with pytest.raises(ValueError, match="family is one of sd, xl, got 'sdxl'"):
         stable_diffusion("x", family="sdxl")
+
+
+@pytest.mark.parametrize("controller", ["psld", "p2l", "rb_modulation_latent"])
+def test_latent_controllers_run_on_it_with_guidance_and_in_half_precision(controller, folders):
+    """By the options of the command; a step of P2L is two evaluations under one prompt, of the others one of two."""
+    options = [f"prior.model={folders / 'v'}", "prior.parameterization=v", "prior/memory=half", "prior.prompt=cat"]
+    restored = rbctrl.restore(
+        torch.linspace(-1, 1, 3 * 8 * 8).view(3, 8, 8),
+        rbctrl.operators.Downsample(2),
+        prior=build("prior", "sd15", [*options, "prior.guidance.scale=3"]),
+        controller=build("controller", controller),
+        sampler=partial(ddim, n_steps=2, grid=Uniform(), eta=0.0),
+        sigma_y=0.1,
+        n_samples=2,
+        device="cpu",
+    )
+    assert restored.samples.shape == (2, 3, 16, 16) and all(row["alive"] for row in restored.rows)
+    assert {row["nfe"] for row in restored.rows} == {4}
