@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 from weakref import WeakKeyDictionary
 
+from rbctrl.attention import Attention
 from rbctrl.cell import Cell, Progress, reason
 from rbctrl.claims import claim
 from rbctrl.controllers.base import Controller
@@ -49,6 +50,8 @@ class Experiment:
         controller: the method.
         metrics: by name, of images, of paths or of all samples of an image; a run returns the mean of the first.
         prior: the diffusion prior.
+        attention: what a text-to-image network attends to besides the text; beside the control, an axis of its own.
+            It is the prior that takes it (`prior.attention`); the two have to agree.
         running_cost: what a path costs on its way, for controllers that plan it and for its price; None: nothing.
         logger: besides rows.csv.
         study: names the results.
@@ -78,6 +81,7 @@ class Experiment:
     controller: Controller
     metrics: Mapping[str, AnyMetric]
     prior: Prior
+    attention: Attention | None = None
     running_cost: RunningCost | None = None
     logger: Sequence[RowLogger] | Mapping[str, RowLogger] = ()
     study: str = "default"
@@ -110,6 +114,7 @@ class Experiment:
         for name in ("n_samples", "batch_size", "devices"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
+        self._check_attention()
         if self.strength is not None:
             object.__setattr__(self, "controller", self.controller.with_strength(self.strength))
         solver = Solver(
@@ -125,6 +130,14 @@ class Experiment:
         )
         solver.check(self.n_samples, self.batch_size, self.metrics)
         object.__setattr__(self, "solver", solver)
+
+    def _check_attention(self) -> None:
+        wanted = self.attention
+        if wanted is not None and wanted.active and getattr(self.prior, "attention", None) != wanted:
+            raise ValueError(
+                f"attention={type(wanted).__name__} has nothing to act on: {type(self.prior).__name__} attends to no "
+                "images; use prior=cascade, or attention=none"
+            )
 
     @property
     def wanted(self) -> Wanted:

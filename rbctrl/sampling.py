@@ -50,6 +50,11 @@ def sample(run: Run, controller: Controller, on_step: OnStep | None = None) -> R
         controller: the method.
         on_step: called with (i, x_t, step) after each step, x_t being where it began; for trajectories and scores.
     """
+    with run.process.prior.scope():
+        return _sample(run, controller, on_step)
+
+
+def _sample(run: Run, controller: Controller, on_step: OnStep | None) -> Result:
     process = run.process
     x, state = controller.start(run)
     x_start, x0_hat = x, torch.full_like(x, math.nan)

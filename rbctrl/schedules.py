@@ -132,29 +132,33 @@ class DiscreteVP(_VariancePreserving):
 class Cosine(_VariancePreserving):
     """Cosine schedule (Nichol and Dhariwal, ICML 2021, eq. 17), shifted as in Stable Cascade.
 
-    Stable Cascade also clamps alpha_bar to at most 0.9999, which is not done here: t = 0 is clean.
-
     Args:
         offset: s of the paper.
         shift: log-SNR is moved by -2 log(shift): more noise at the same t, for larger images.
         alpha_bar_min: floor of alpha_bar at t = 1.
+        alpha_bar_max: its ceiling at t = 0; 1 is clean, Stable Cascade ends at 0.9999.
     """
 
     offset: float = 0.008
     shift: float = 1.0
     alpha_bar_min: float = 1e-4
+    alpha_bar_max: float = 1.0
 
     def __post_init__(self) -> None:
         if self.shift <= 0:
             raise ValueError(f"shift must be positive, got {self.shift}")
+        if not 0 < self.alpha_bar_min < self.alpha_bar_max <= 1:
+            raise ValueError(
+                f"alpha_bar lies in (0, 1], got alpha_bar_min={self.alpha_bar_min}, alpha_bar_max={self.alpha_bar_max}"
+            )
 
     def log_snr(self, t: Tensor) -> Tensor:
         scale = math.pi / 2 / (1 + self.offset)
         alpha_bar = ((t + self.offset) * scale).cos().square() / math.cos(self.offset * scale) ** 2
-        alpha_bar = torch.where(t > 0, alpha_bar, torch.ones_like(alpha_bar)).clamp(self.alpha_bar_min, 1.0)
-        return (alpha_bar.logit() - 2 * math.log(self.shift)).clamp(
-            min=math.log(self.alpha_bar_min) - math.log1p(-self.alpha_bar_min)
-        )
+        alpha_bar = torch.where(t > 0, alpha_bar, torch.ones_like(alpha_bar))
+        limits = torch.tensor([self.alpha_bar_min, self.alpha_bar_max], dtype=torch.float64)
+        low, high = limits.logit().tolist()
+        return (alpha_bar.clamp(*limits.tolist()).logit() - 2 * math.log(self.shift)).clamp(low, high)
 
     def time(self, log_snr: Tensor) -> Tensor:
         scale = math.pi / 2 / (1 + self.offset)

@@ -54,6 +54,8 @@ NEEDS = {
         "prior.value_range=[-1,1]",
     ],
     ("prior", "adm_imagenet256_class"): ["prior.label=207"],
+    ("attention", "afa"): ["prior=cascade", "attention.style=style.png"],
+    ("attention", "concat"): ["prior=cascade", "attention.style=style.png"],
     ("prior/memory", "full"): ["prior=sd15"],
     ("prior/memory", "half"): ["prior=sd15"],
     ("prior/memory", "tight"): ["prior=sd15"],

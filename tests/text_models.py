@@ -8,6 +8,9 @@ from pathlib import Path
 import diffusers
 import torch
 import transformers
+from safetensors.torch import save_file
+
+from rbctrl.codecs.previewer import PreviewerNetwork
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 LENGTH = 12  # tokens that the CLIP tokenizers read
@@ -211,6 +214,53 @@ def save_sd3(folder: Path) -> Path:
     encoders = {"text_encoder": clip(True, 1), "text_encoder_2": clip(True, 2), "text_encoder_3": t5(40)}
     vae = autoencoder(shift_factor=0.06, scaling_factor=1.5)
     return save(folder, FLOW_SCHEDULER, transformer=sd3_transformer(), vae=vae, **encoders)
+
+
+def save_cascade(folder: Path, **scheduler: object) -> Path:
+    """Stable Cascade: stage C and its encoders in "c", stages B and A in "b", and a previewer of width 4."""
+    settings = {"_class_name": "DDPMWuerstchenScheduler", "scaler": 1.0, "s": 0.008} | scheduler
+    save(folder / "c", settings, prior=cascade_unet(), text_encoder=clip(True), image_encoder=clip_vision())
+    save(folder / "b", settings, decoder=stage_b(), vqgan=stage_a())
+    save_file(previewer().state_dict(), folder / "previewer.safetensors")
+    return folder
+
+
+def clip_vision():
+    """A CLIP image encoder of one layer."""
+    config = transformers.CLIPVisionConfig(
+        hidden_size=8,
+        intermediate_size=12,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=16,
+        patch_size=8,
+        projection_dim=IMAGE_WIDTH,
+    )
+    return seeded(lambda: transformers.CLIPVisionModelWithProjection(config).eval(), 6)
+
+
+def stage_b():
+    """Stable Cascade's stage B with one level of attention."""
+    settings = {"in_channels": 4, "out_channels": 4, "patch_size": 2, "effnet_in_channels": 16, "clip_seq": 4}
+    settings |= {"clip_text_in_channels": None, "clip_image_in_channels": None, "timestep_conditioning_type": ("sca",)}
+    return cascade_unet(**settings, self_attn=False)
+
+
+def stage_a():
+    """Stable Cascade's VQGAN of f = 4."""
+    from diffusers.pipelines.deprecated.wuerstchen.modeling_paella_vq_model import PaellaVQModel
+
+    settings = {"levels": 2, "bottleneck_blocks": 1, "embed_dim": 8, "num_vq_embeddings": 4, "scale_factor": 0.43}
+    return seeded(lambda: PaellaVQModel(**settings).eval(), 7)
+
+
+def previewer(width=4):
+    """Stable Cascade's previewer, batch normalisation not at its start."""
+    network = seeded(lambda: PreviewerNetwork(width=width).eval(), 8)
+    for k, layer in enumerate(layer for layer in network.blocks if isinstance(layer, torch.nn.BatchNorm2d)):
+        layer.running_mean.fill_(0.01 * k)
+        layer.running_var.fill_(1 + 0.1 * k)
+    return network
 
 
 def save_flux(folder: Path, guidance_embeds: bool = True) -> Path:

@@ -4,5 +4,6 @@ from rbctrl.codecs.autoencoder import Autoencoder, Previewed
 from rbctrl.codecs.base import Codec, Identity
 from rbctrl.codecs.block_pca import BlockPCA
 from rbctrl.codecs.convolutional import ConvCodec
+from rbctrl.codecs.previewer import Previewer
 
-__all__ = ["Autoencoder", "BlockPCA", "Codec", "ConvCodec", "Identity", "Previewed"]
+__all__ = ["Autoencoder", "BlockPCA", "Codec", "ConvCodec", "Identity", "Previewed", "Previewer"]

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from rbctrl.codecs.base import Codec
 from rbctrl.codecs.saving import forget_inputs, recompute_layers
+from rbctrl.rng import ImageRNG
 
 Quantize = Literal["straight_through", "none"]
 _KINDS = ("AutoencoderKL", "VQModel", "AutoencoderTiny")
@@ -191,8 +192,8 @@ class Previewed(Codec):
     def decode(self, x0: Tensor) -> Tensor:
         return self.preview.decode(x0)
 
-    def render(self, x0: Tensor) -> Tensor:
-        return self.full.render(x0)
+    def render(self, x0: Tensor, rng: ImageRNG | None = None) -> Tensor:
+        return self.full.render(x0, rng)
 
 
 def _check(model: nn.Module, quantize: Quantize | None, tiling: bool) -> None:

@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from rbctrl.checkpoints import RequiredFile
+from rbctrl.rng import ImageRNG
 
 
 class Codec(nn.Module, ABC):
@@ -38,8 +39,8 @@ class Codec(nn.Module, ABC):
         """What `load` reads and does not come with the package."""
         return ()
 
-    def render(self, x0: Tensor) -> Tensor:
-        """The final image; may be slower and better than `decode`."""
+    def render(self, x0: Tensor, rng: ImageRNG | None = None) -> Tensor:
+        """The final image; may be slower and better than `decode`, and draw noise."""
         return self.decode(x0)
 
     def state_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -178,7 +178,7 @@ class Controller(ABC):
 
     def render(self, run: Run, x0_hat: Tensor) -> Tensor:
         """The finished images of the last estimates."""
-        return run.objective.codec.render(x0_hat)
+        return run.objective.codec.render(x0_hat, run.rng)
 
 
 def linearize(

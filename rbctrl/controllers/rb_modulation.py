@@ -2,8 +2,21 @@
 
     x0* ~ argmin_x0 cost(decode(x0)) + weight |x0 - x0_hat|^2,     u = gain (x0* - x0_hat)
 
-Released code and paper differ (Adam against plain descent, weight of the proximal term, frozen or recomputed
-eps_hat); each difference is a parameter here.
+Where released code and paper differ, `rule` switches the optimiser, and the rest are parameters:
+
+                      released code                    paper                      here
+    optimiser         Adam, lr (1 - i / n)             plain descent, lr          rule
+    distance          1 - cos                          |.|^2 of unit vectors,     cost=cosine; lr twice as large with
+                                                       which is 2 (1 - cos)       rule=paper, and weight half
+    proximal term     mean square, 0 or 1              sum, lambda not given      prox_weight = lambda D, of a mean
+    eps_hat           frozen                           not said                   eps
+    controlled steps  the first tau                    all                        controller=window
+    guidance rescale  deviation of the batch           -                          of each image (`Guidance`)
+    token sets        the prompt in every branch       no text in image branches  attention.rule
+    embedding         CLIP in the demo, CSD by flag    CSD                        attention.style: picture or embedding
+
+The released code also loads its descriptor and masks within each call, keeps gradients of the descriptor's weights and
+computes the reference's features in every step; here y is computed once and weights never have gradients.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -57,6 +58,10 @@ class Prior(nn.Module, ABC):
     def load(self) -> None:
         """Reads the weights, once, after everything that can be checked without them has been checked."""
         self.codec.load()
+
+    def scope(self) -> AbstractContextManager[object]:
+        """Entered around a run, backward passes included; what it changes in a network is undone at its end."""
+        return nullcontext()
 
     def state_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of one x_t for an image shape [C, H, W].

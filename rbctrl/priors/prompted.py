@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from rbctrl.attention import Attention, NoAttention
 from rbctrl.checkpoints import RequiredFile
 from rbctrl.priors.base import Estimate, Prior
 from rbctrl.priors.guidance import Condition, Guidance
@@ -19,23 +21,30 @@ class Embedding(nn.Module):
     Args:
         tokens: [L, D].
         pooled: [P], for networks that take one vector of the whole prompt, too.
+        images: [k, E], embeddings of k images, for networks that take those besides.
     """
 
     tokens: Tensor
     pooled: Tensor | None
+    images: Tensor | None
 
-    def __init__(self, tokens: Tensor, pooled: Tensor | None = None) -> None:
+    def __init__(self, tokens: Tensor, pooled: Tensor | None = None, images: Tensor | None = None) -> None:
         super().__init__()
-        self.register_buffer("tokens", tokens.detach().float())
-        self.register_buffer("pooled", None if pooled is None else pooled.detach().float())
+        for name, value in {"tokens": tokens, "pooled": pooled, "images": images}.items():
+            self.register_buffer(name, None if value is None else value.detach().float())
 
     def rows(self, n: int) -> Condition:
-        """For n rows: tokens [n, L, D] and, where there is one, pooled [n, P]."""
+        """For n rows: tokens [n, L, D] and, where there are such, pooled [n, P] and images [n, k, E]."""
         return self.under(self.tokens.expand(n, -1, -1))
 
     def under(self, tokens: Tensor) -> Condition:
-        """Other tokens [n, L, D] with this pooled vector."""
-        return (tokens,) if self.pooled is None else (tokens, self.pooled.expand(len(tokens), -1))
+        """Other tokens [n, L, D] with this pooled vector and these images."""
+        more = (part for part in (self.pooled, self.images) if part is not None)
+        return (tokens, *(part.expand(len(tokens), *part.shape) for part in more))
+
+    def beside(self, images: Tensor) -> Embedding:
+        """The same prompt with images [k, E]."""
+        return Embedding(self.tokens, self.pooled, images)
 
     def zeros(self) -> Embedding:
         """Zeros of the same shapes."""
@@ -56,6 +65,8 @@ class PromptedPrior(Prior):
             gone when the network comes.
         guidance: from the negative prompt to the prompt.
         files: what `embed` reads.
+        attention: what the network attends to besides; its images are part of the embedded prompts. Only of networks
+            that say how many tokens an image has (`StageC.tail`).
     """
 
     def __init__(
@@ -64,8 +75,10 @@ class PromptedPrior(Prior):
         embed: Callable[[], tuple[Embedding, Embedding]],
         guidance: Guidance | None = None,
         files: tuple[RequiredFile, ...] = (),
+        attention: Attention | None = None,
     ) -> None:
         super().__init__(denoiser.schedule, denoiser.codec)
+        self.attention, self._inside = NoAttention() if attention is None else attention, False
         self.denoiser, self.guidance = denoiser, Guidance() if guidance is None else guidance
         self._embed, self._files = embed, files
         self.prompt: Embedding | None = None
@@ -83,7 +96,25 @@ class PromptedPrior(Prior):
     def evaluations(self) -> int:
         return 2 if self.single is None else 1
 
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        if self._inside or not self.attention.active:
+            yield
+            return
+        self._loaded()
+        network = self.denoiser.network
+        with self.attention.scope(network.model, network.tail(self.attention.images)):
+            self._inside = True
+            try:
+                yield
+            finally:
+                self._inside = False
+
     def predict(self, x_t: Tensor, t: Tensor) -> Estimate:
+        with self._attending(x_t):
+            return self._predict(x_t, t)
+
+    def _predict(self, x_t: Tensor, t: Tensor) -> Estimate:
         if self.single is not None:
             return self.denoiser.predict(x_t, t, *self.single.rows(len(x_t)))
 
@@ -97,7 +128,18 @@ class PromptedPrior(Prior):
         return self._loaded().tokens
 
     def predict_prompted(self, x_t: Tensor, t: Tensor, prompt: Tensor) -> Estimate:
-        return self.denoiser.predict(x_t, t, *self._loaded().under(prompt))
+        with self._attending(x_t, prompt):
+            return self.denoiser.predict(x_t, t, *self._loaded().under(prompt))
+
+    def _attending(self, *tensors: Tensor) -> AbstractContextManager[None]:
+        """The scope of one evaluation, where none of a whole run is open."""
+        differentiated = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+        if differentiated and self.attention.active and not self._inside:
+            raise RuntimeError(
+                "a gradient through an attention method needs it at work until the backward pass is done: "
+                "with prior.scope(): ..."
+            )
+        return self.scope()
 
     def state_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
         return self.denoiser.state_shape(image_shape)

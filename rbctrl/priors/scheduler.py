@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from rbctrl.priors.network import Parameterization
-from rbctrl.schedules import DiscreteVP
+from rbctrl.schedules import Cosine, DiscreteVP
 
 _PREDICTS: dict[str, Parameterization] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 
@@ -46,6 +46,20 @@ def check_flow(config: Mapping[str, Any], source: object) -> None:
     name = str(config.get("_class_name", "nothing"))
     if not name.startswith("FlowMatch"):
         raise ValueError(f"the scheduler of {source} is {name}, not a flow-matching one: this is no rectified flow")
+
+
+def check_cosine(config: Mapping[str, Any], source: object, schedule: Cosine) -> None:
+    """Whether the config is that of Stable Cascade's cosine schedule; a shift is of the process, not of the training.
+
+    Raises:
+        ValueError: it is not.
+    """
+    said = tuple(config.get(name) for name in ("_class_name", "scaler", "s"))
+    if said != ("DDPMWuerstchenScheduler", 1.0, schedule.offset):
+        raise ValueError(
+            f"the scheduler of {source} is {said[0]} with scaler={said[1]} and s={said[2]}; Stable Cascade's is "
+            f"DDPMWuerstchenScheduler with scaler=1 and s={schedule.offset}"
+        )
 
 
 def _alpha_bar(config: Mapping[str, Any]) -> torch.Tensor:

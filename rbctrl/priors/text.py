@@ -3,6 +3,7 @@
 Stable Diffusion 1.x, 2.x   last hidden state of one CLIP
 XL                          penultimate states of two CLIPs side by side, and the pooled vector of the second
 3                           the same padded to T5's width, then T5's states; both pooled vectors
+Cascade                     states of one CLIP before its last norm, and its pooled vector
 Flux                        T5's states, and the pooled vector of one CLIP
 """
 
@@ -93,6 +94,22 @@ def encode_flux(source: Source, prompts: Sequence[str], dtype: torch.dtype, leng
 
     _, _, pooled = clip(source, "text_encoder", prompts, CLIPTextModel)
     return list(map(Embedding, t5(source, "text_encoder_2", prompts, length, dtype), pooled))
+
+
+def encode_cascade(source: Source, prompts: Sequence[str], dtype: torch.dtype) -> list[Embedding]:
+    """Stable Cascade: states before the last norm, under the mask of the padding, and the projected pooled vector.
+
+    transformers 4 calls these states `hidden_states[-1]`; later versions call the normed ones so.
+    """
+    from transformers import CLIPTextModelWithProjection
+
+    ids, mask = tokenize(source, "tokenizer", prompts)
+    encoder = source.part(CLIPTextModelWithProjection, "text_encoder", torch.float32)
+    states: list[Tensor] = []
+    last_norm = next(part for name, part in encoder.named_modules() if name.endswith("final_layer_norm"))
+    with last_norm.register_forward_pre_hook(lambda _, given: states.append(given[0])):
+        out = encoder(ids, attention_mask=mask)
+    return list(map(Embedding, states[0], out.text_embeds))
 
 
 def clip(source: Source, part: str, prompts: Sequence[str], kind: type) -> tuple[Tensor, Tensor, Tensor]:

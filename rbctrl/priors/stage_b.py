@@ -1,0 +1,172 @@
+"""Stable Cascade's stages B and A: from a latent of stage C to the final image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from rbctrl.checkpoints import RequiredFile
+from rbctrl.codecs import Codec
+from rbctrl.integrators import DDIM
+from rbctrl.pretrained import Source
+from rbctrl.priors.base import Estimate
+from rbctrl.priors.cascade_networks import StageB
+from rbctrl.priors.guidance import Guidance
+from rbctrl.priors.memory import Memory
+from rbctrl.priors.network import NetworkPrior
+from rbctrl.priors.prompted import Embedding
+from rbctrl.rng import ImageRNG
+from rbctrl.schedules import Cosine
+
+COMPRESSION = 42.67  # pixels per latent pixel of stage C
+UPSCALING = 10.67  # latent pixels of stage B per one of stage C
+MULTIPLE = 128  # px: sides for which the stages give back what was asked for
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """How stage B samples; the defaults are RB-Modulation's demo.
+
+    Args:
+        n_steps: of its DDPM sampler, equal steps in t.
+        guidance: from the negative prompt and no latent to the prompt and the latent.
+        schedule: its noise schedule.
+    """
+
+    n_steps: int = 10
+    guidance: Guidance = field(default_factory=lambda: Guidance(1.1))
+    schedule: Cosine = field(default_factory=lambda: Cosine(alpha_bar_max=0.9999))
+
+
+class Stages(nn.Module):
+    """Stages B and A.
+
+    Args:
+        source: of both.
+        part: name of stage B in it, "decoder" or "decoder_lite".
+        embed: prompt and negative prompt, with their pooled vectors; called by `load`.
+        rendering: of stage B.
+        memory: precision of stage B; stage A is fp32.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        part: str,
+        embed: Callable[[], tuple[Embedding, Embedding]],
+        rendering: Rendering,
+        memory: Memory,
+    ) -> None:
+        super().__init__()
+        self.source, self.part, self.rendering = source, part, rendering
+        self._embed, self._memory = embed, memory
+        self.prior = NetworkPrior(
+            self._network,
+            parameterization="eps",
+            time_input="log_snr",
+            network_schedule=rendering.schedule,
+            value_range=(-1.0, 1.0),
+        )
+        self.stage_a: nn.Module | None = None
+        self.prompts = nn.ModuleList()
+
+    def _network(self) -> nn.Module:
+        from diffusers import StableCascadeUNet
+
+        return StageB(self._memory.prepare(self.source.part(StableCascadeUNet, self.part, self._memory.dtype)))
+
+    def load(self) -> None:
+        """Reads the weights, once."""
+        if self.stage_a is None:
+            self.prompts.extend(self._embed())
+            self.prior.load()
+            self.stage_a = self.source.part(_stage_a(), "vqgan", torch.float32).requires_grad_(False)
+
+    def fingerprint(self) -> str:
+        """Identifies the weights."""
+        return self.source.fingerprint(self.part, "vqgan")
+
+    @torch.no_grad()
+    def __call__(self, latent: Tensor, rng: ImageRNG) -> Tensor:
+        """Images [B, 3, H, W], near [-1, 1], of latents [B, 16, h, w]; noise under the keys "stage_b/..."."""
+        rendering, schedule = self.rendering, self.rendering.schedule
+        shape = (self.prior.network.model.config.in_channels, *(int(side * UPSCALING) for side in latent.shape[2:]))
+        times = torch.linspace(1, 0, rendering.n_steps + 1, dtype=torch.float64)
+        levels = list(zip(*(level.tolist() for level in schedule.levels(times))))
+        x = levels[0][1] * rng.normal("stage_b/init", shape)
+        for i, (now, after) in enumerate(zip(levels, levels[1:])):
+            est = self._estimate(x, times[i], latent)
+            c_x0, c_eps, c_z = DDIM(1.0).coefficients(*now, *after)
+            x = c_x0 * est.x0_hat + c_eps * est.eps_hat + c_z * rng.normal(f"stage_b/{i}", shape)
+        decoded = self.stage_a.decode(est.x0_hat.float() * self.stage_a.config.scale_factor).sample
+        return (2 * decoded - 1).to(latent.dtype)
+
+    def _estimate(self, x: Tensor, t: Tensor, latent: Tensor) -> Estimate:
+        def evaluate(x: Tensor, *condition: Tensor) -> Tensor:
+            return self.prior.output(x, t, *condition)
+
+        pooled = (embedding.pooled.expand(len(x), -1) for embedding in self.prompts)
+        prompt, negative = zip(pooled, (latent, torch.zeros_like(latent)))
+        single = {"prompt": prompt, "negative": negative}.get(self.rendering.guidance.single(False))
+        out = evaluate(x, *single) if single else self.rendering.guidance(evaluate, x, prompt, negative)
+        return self.prior.estimate(x, t, out)
+
+
+class CascadeCodec(Codec):
+    """Costs see a preview, which is smaller than the image; the result is rendered by stages B and A.
+
+    Args:
+        preview: decodes latents of stage C, with gradients.
+        stages: None: the preview is the result, too.
+    """
+
+    def __init__(self, preview: Codec, stages: Stages | None) -> None:
+        super().__init__()
+        self.preview, self.stages = preview, stages
+
+    def load(self) -> None:
+        self.preview.load()
+        if self.stages is not None:
+            self.stages.load()
+
+    def fingerprint(self) -> str:
+        parts = (self.preview.fingerprint(), "" if self.stages is None else self.stages.fingerprint())
+        return "+".join(part for part in parts if part)
+
+    def files(self) -> tuple[RequiredFile, ...]:
+        return (*self.preview.files(), *(() if self.stages is None else self.stages.source.files()))
+
+    def state_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+        if len(image_shape) != 3 or image_shape[0] != 3 or any(side % MULTIPLE for side in image_shape[1:]):
+            raise ValueError(
+                f"Stable Cascade runs on RGB images of multiples of {MULTIPLE} px, got {tuple(image_shape)}: "
+                "crop to such a size (data.size=1024, or load(path, size=1024))"
+            )
+        return (16, *(-int(-side // COMPRESSION) for side in image_shape[1:]))
+
+    def encode(self, image: Tensor) -> Tensor:
+        raise ValueError(
+            "the encoder of Stable Cascade is not here: take a method that only decodes (rb_modulation, dps, none)"
+        )
+
+    def decode(self, x0: Tensor) -> Tensor:
+        return self.preview.decode(x0)
+
+    def render(self, x0: Tensor, rng: ImageRNG | None = None) -> Tensor:
+        if self.stages is None:
+            return self.decode(x0)
+        if rng is None:
+            raise ValueError("stage B draws noise: render(x0, rng), with the random numbers of the run")
+        return self.stages(x0, rng)
+
+
+def _stage_a() -> type[nn.Module]:
+    """Where diffusers keeps it: not a public name, and moved in 0.36."""
+    try:
+        from diffusers.pipelines.deprecated.wuerstchen.modeling_paella_vq_model import PaellaVQModel
+    except ImportError:
+        from diffusers.pipelines.wuerstchen.modeling_paella_vq_model import PaellaVQModel
+    return PaellaVQModel
