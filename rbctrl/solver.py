@@ -19,7 +19,7 @@ from rbctrl.devices import full_fp32
 from rbctrl.metrics.base import AnyMetric, PathMetric, PathScores, check_metrics
 from rbctrl.noise import Noise
 from rbctrl.observation import Evaluations, Objective, Observation, given, observe
-from rbctrl.operators.base import Operator
+from rbctrl.operators.base import LinearOperator, Operator
 from rbctrl.priors.base import Prior
 from rbctrl.process import ReverseProcess
 from rbctrl.rng import ImageRNG
@@ -150,6 +150,13 @@ class Solver:
         shape = tuple(image.shape) if y is None else tuple(self.operator.image_shape(tuple(y.shape)))
         self.operator.draw(ImageRNG(seed, ((item.name, 0),), self.dtype), shape)
         self.prior.state_shape(shape)
+        decoded = tuple(self.prior.codec.decoded_shape(shape))
+        if decoded != shape and self.controller.uses_cost and isinstance(self.operator, LinearOperator):
+            raise ValueError(
+                f"costs of this prior see previews {list(decoded)} of images {list(shape)}, which "
+                f"{type(self.operator).__name__} does not measure alike: take an operator of any size, such as a "
+                "descriptor of style, or controller=none"
+            )
 
     def load(self) -> None:
         """Reads the weights and moves everything to the device."""

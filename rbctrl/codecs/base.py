@@ -43,6 +43,10 @@ class Codec(nn.Module, ABC):
         """The final image; may be slower and better than `decode`, and draw noise."""
         return self.decode(x0)
 
+    def decoded_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of what `decode` gives for images [C, H, W]; a previewer's is smaller."""
+        return image_shape
+
     def state_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of one state for an image shape [C, H, W]."""
         return image_shape

@@ -1,9 +1,13 @@
 """Stable Cascade's previewer: latents [B, 16, h, w] to images of 8 h x 8 w px, in the published layout.
 
-    blocks.0   1 x 1, 16 to 4 c                 blocks.12, 15   3 x 3, c to c; transposed 2 x 2, c to c
-    blocks.3, 6   3 x 3; transposed 2 x 2, to 2 c    blocks.18, 21   transposed..., 3 x 3
-    blocks.24  1 x 1, to RGB in [0, 1]          after every other layer GELU and batch normalisation
+    blocks.0         1 x 1, 16 to 4 c
+    blocks.3, 6      3 x 3, 4 c        transposed 2 x 2, 4 c to 2 c
+    blocks.9, 12     3 x 3, 2 c        transposed 2 x 2, 2 c to c
+    blocks.15, 18    3 x 3, c          transposed 2 x 2, c to c
+    blocks.21        3 x 3, c
+    blocks.24        1 x 1, c to RGB in [0, 1]
 
+After each layer but the last come GELU and batch normalisation, whose numbers are 2 higher than the layer's.
 c is 128 in the published file; a file of the same layers in another width is a distilled substitute.
 """
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from rbctrl.checkpoints import RequiredFile
-from rbctrl.codecs import Codec
+from rbctrl.codecs import Codec, Previewer
+from rbctrl.codecs.previewer import SCALE
 from rbctrl.integrators import DDIM
 from rbctrl.pretrained import Source
 from rbctrl.priors.base import Estimate
@@ -146,6 +147,14 @@ class CascadeCodec(Codec):
                 "crop to such a size (data.size=1024, or load(path, size=1024))"
             )
         return (16, *(-int(-side // COMPRESSION) for side in image_shape[1:]))
+
+    def decoded_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (3, *(side * self.preview_scale for side in self.state_shape(image_shape)[1:]))
+
+    @property
+    def preview_scale(self) -> int:
+        """Pixels of a preview per latent pixel and side."""
+        return SCALE if isinstance(self.preview, Previewer) else self.preview.downscaling
 
     def encode(self, image: Tensor) -> Tensor:
         raise ValueError(

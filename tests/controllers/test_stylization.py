@@ -1,6 +1,6 @@
 """RB-Modulation on Stable Cascade, its released loop written out; attention and control are two independent axes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import text_models
@@ -11,6 +11,7 @@ from rbctrl.attention import AFA, Concatenate, NoAttention
 from rbctrl.controllers import NoControl, RBModulation, Window
 from rbctrl.controllers.base import Controller, Run
 from rbctrl.costs import Cosine as CosineCost
+from rbctrl.data.base import Item
 from rbctrl.grids import Uniform
 from rbctrl.noise import NoNoise
 from rbctrl.observation import Objective, observe
@@ -237,3 +238,10 @@ def test_an_attention_without_a_network_that_takes_it_is_refused():
     )
     experiment = instantiate(cfg, _convert_="all")
     assert experiment.prior.attention == AFA("style.png", where=("*",)) and experiment.prior.schedule.shift == 2.0
+    item = Item("image", torch.zeros(3, 128, 128))
+    with pytest.raises(
+        ValueError, match=r"see previews \[3, 24, 24\] of images \[3, 128, 128\], which Downsample does not"
+    ):
+        experiment.solver.check_item(item, 0)
+    for solver in (replace(experiment.solver, controller=NoControl()), replace(experiment.solver, operator=Style())):
+        solver.check_item(item, 0)

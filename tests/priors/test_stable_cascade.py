@@ -258,6 +258,7 @@ def test_a_tiny_autoencoder_may_stand_in_for_the_previewer(folder, tmp_path):
 def test_the_result_is_rendered_by_stages_b_and_a_written_out(folder):
     """DDPM on stage B, guided from no text and no latent, and the decoder of the VQGAN on its last estimate."""
     prior = make(folder, decoder=str(folder / "b"))
+    assert prior.codec.decoded_shape((3, 128, 256)) == (3, 24, 48)
     assert prior.state_shape((3, 128, 256)) == (16, 3, 6) and prior.state_shape((3, 1024, 1024)) == (16, 24, 24)
     latent = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(1))
     rng = ImageRNG(0, (("image", 0),))
