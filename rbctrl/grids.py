@@ -145,7 +145,7 @@ def check_times(times: Tensor) -> Tensor:
     if not ((times >= 0) & (times <= 1 + 1e-12)).all():
         raise ValueError(
             f"times must lie in [0, 1], got {float(times.min()):.4g} to {float(times.max()):.4g}: "
-            "the grid leaves the range of the schedule (sampler.grid.sigma_max or start)"
+            "the grid leaves the range of the schedule: take sampler/grid=uniform, or lower sampler.grid.sigma_max"
         )
     if (times.diff() == 0).any():
         raise ValueError("two times of the grid are equal: take fewer steps or another grid")
