@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from rbctrl.data.base import Batch, Item
+from rbctrl.halving import solve_halving
 from rbctrl.journal import Record
-from rbctrl.metrics import Metric, PathMetric, SampleMetric, of_kind
-from rbctrl.posterior_mean import ItemSamples
+from rbctrl.mean_row import DIVERGED, mean_row, save_inputs
+from rbctrl.metrics import Metric, PathMetric, of_kind
 from rbctrl.results import ResultStore
 from rbctrl.solver import Solution
 from rbctrl.versions import versions
@@ -27,17 +28,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rbctrl.experiment")
 
-DIVERGED = "became non-finite: lower the controller's step size or take more steps"
-
 
 class Progress(Protocol):
     """What a progress bar has to offer (tqdm does)."""
 
-    def update(self, n: int) -> object:
-        """n more done."""
+    def update(self, n: int) -> object: ...
 
-    def close(self) -> object:
-        """No more to come."""
+    def close(self) -> object: ...
 
 
 @dataclass(eq=False)
@@ -111,7 +108,9 @@ class Cell:
             return False
         self._begin(batch)
         try:
-            for part, solution in self._solve(rows_of(batch, missing)) if missing else ():
+            e = self.experiment
+            paths, cloud = of_kind(e.metrics, PathMetric), e.controller.population
+            for part, solution in solve_halving(e.solver, rows_of(batch, missing), e.seed, paths, cloud):
                 self._take(part, solution)
             self._finish_restored(batch)
         except OSError:  # the disk: nothing more can be written
@@ -152,30 +151,6 @@ class Cell:
         begins = [record["begin"] for record in self.store.records if "begin" in record]
         return any(begin["overrides"] == self._words and begin["rows"] == rows for begin in begins)  # type: ignore[index]
 
-    def _solve(self, batch: Batch) -> Iterator[tuple[Batch, Solution]]:
-        """Solves a batch; where the GPU's memory does not hold it, its halves."""
-        solution = self._try(batch)
-        if solution is not None:
-            yield batch, solution
-            return
-        torch.cuda.empty_cache()  # outside of the handler, whose traceback keeps the failed tensors alive
-        log.warning("batch_size=%d does not fit into the GPU's memory: halving it", len(batch.rows))
-        cloud = self.experiment.controller.population
-        middle = max(len(batch.rows) // cloud // 2, 1) * cloud
-        for part in (slice(0, middle), slice(middle, None)):
-            yield from self._solve(rows_of(batch, part))
-
-    def _try(self, batch: Batch) -> Solution | None:
-        e = self.experiment
-        try:
-            return e.solver.solve(batch, e.seed, of_kind(e.metrics, PathMetric))
-        except torch.cuda.OutOfMemoryError as error:
-            if len(batch.rows) == 1:
-                raise ValueError("a single image does not fit into the GPU's memory: use smaller images") from error
-            if len(batch.rows) <= e.controller.population:
-                raise ValueError("one cloud of paths does not fit into the GPU's memory: take fewer") from error
-            return None
-
     def _take(self, batch: Batch, solution: Solution) -> None:
         """Scores what was computed and writes it: pictures, then all rows at once."""
         rows = solution.rows(batch.rows, self.experiment.seed, self._scores(solution.image, batch.image, solution))
@@ -186,8 +161,11 @@ class Cell:
 
     def _write(self, rows: Sequence[Mapping[str, object]], items: Iterable[str]) -> None:
         complete = [item for item in items if self._work.complete(item)]
-        self.store.write([*rows, *(self._mean_row(self._work.samples(item)) for item in complete)])
+        self.store.write([*rows, *map(self._mean_row, complete)])
         self._work.forget(complete)
+
+    def _mean_row(self, item: str) -> dict[str, object]:
+        return mean_row(self.experiment, self.store, self._work.samples(item), self._work.content(item))
 
     def _finish_restored(self, batch: Batch) -> None:
         """Means of images whose samples are all at hand, from earlier runs or other processes."""
@@ -196,7 +174,7 @@ class Cell:
                 samples, row = self._work.samples(item), rows_of(batch, [k])
                 samples.obs = self.experiment.solver.observe(row, self.experiment.seed)
                 samples.truth = None if row.image is None else row.image[0]
-                self._save_inputs(item, samples.truth, samples)
+                save_inputs(self.store, item, samples.truth, samples.obs)
                 self._write([], [item])
 
     def _scores(self, image: Tensor, truth: Tensor | None, solution: Solution) -> dict[str, Tensor]:
@@ -209,40 +187,11 @@ class Cell:
         for k, (item, sample) in enumerate(batch.rows):
             if item not in self._pictured:
                 truth = None if batch.image is None else batch.image[k]
-                self._save_inputs(item, truth, ItemSamples(item, obs=solution.obs.take(torch.tensor([k]))))
+                save_inputs(self.store, item, truth, solution.obs.take(torch.tensor([k])))
                 self._pictured.add(item)
             if self.experiment.keep == "samples" and rows[k]["alive"] and has_picture(solution.image[k]):
                 self.store.save_image(item, sample, "image", solution.image[k])
         self._work.save_exact(rows, solution.image)
-
-    def _save_inputs(self, item: str, truth: Tensor | None, samples: ItemSamples) -> None:
-        if has_picture(truth):
-            self.store.save_image(item, 0, "truth", truth)  # type: ignore[arg-type]
-        y, observed = samples.obs.y[0], samples.obs.operator.observed  # type: ignore[union-attr]
-        if has_picture(y):
-            self.store.save_image(item, 0, "measurement", y if observed is None else y * observed[0])
-
-    def _mean_row(self, samples: ItemSamples) -> dict[str, object]:
-        """Scores the posterior mean of an image and saves its picture."""
-        e = self.experiment
-        mean, sd = samples.mean_sd()
-        truth = None if samples.truth is None else samples.truth[None].to(mean)
-        scores = {
-            name: float(metric(mean[None], truth, samples.obs)[0])  # type: ignore[arg-type]
-            for name, metric in of_kind(e.metrics, Metric).items()
-        }
-        scores |= samples.averages((*of_kind(e.metrics, PathMetric), *samples.reported, "control_energy"))
-        draws = samples.draws(e.prior, e.seed)
-        scores |= {name: metric(draws) for name, metric in of_kind(e.metrics, SampleMetric).items()}
-        scores["final_cost"] = float(e.solver.final_cost(mean[None], samples.obs)[0])  # type: ignore[arg-type]
-        if has_picture(mean):
-            self.store.save_image(samples.item, "mean", "mean", mean)
-            self.store.save_image(samples.item, "mean", "sd", 4 * sd.mean(0, keepdim=True) - 1)  # white: sd 0.5
-        row = {"item": samples.item, "sample": "mean", "seed": e.seed, "alive": not samples.diverged}
-        if samples.diverged:
-            row["error"] = f"{samples.diverged} of {len(samples)} samples {DIVERGED}"
-        described = {"n_samples": len(samples), "content": self._work.content(samples.item)}
-        return row | scores | samples.totals | described
 
     def _fail(self, batch: Batch, error: Exception) -> None:
         """Rows that could not be computed, with the reason."""
