@@ -8,6 +8,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from rbctrl.cli import main
 from rbctrl.commands.run import compose
 from rbctrl.config import CONF_DIR, options
 from rbctrl.required import required_files
@@ -117,22 +118,15 @@ PROTOCOLS = [preset for preset in options("experiment") if published(preset)]
 
 
 @pytest.mark.parametrize("preset", [preset for preset in options("experiment") if preset not in PROTOCOLS])
-def test_preset_runs_end_to_end(preset, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "rbctrl",
-        f"experiment={preset}",
-        "sampler.n_steps=3",
-        f"hydra.run.dir={tmp_path}/out",
-    ]
+def test_preset_runs_end_to_end(preset, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = [f"experiment={preset}", "sampler.n_steps=3", f"hydra.run.dir={tmp_path}/out"]
     cfg = compose([f"experiment={preset}"])
     smaller = {"n": 1, "names": "[astronaut]", "size": 32}
-    command += [f"data.{key}={value}" for key, value in smaller.items() if key in cfg.data]
+    words += [f"data.{key}={value}" for key, value in smaller.items() if key in cfg.data]
     if "empirical" in str(cfg.prior._target_):
-        command = [word for word in command if not word.startswith("data.size")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-2000:]
+        words = [word for word in words if not word.startswith("data.size")]
+    assert main(words) == 0, capsys.readouterr().err[-2000:]
     (table,) = (tmp_path / "out").glob("*/rows.csv")
     assert len(table.read_text().splitlines()) >= 2
 
