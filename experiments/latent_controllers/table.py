@@ -2,8 +2,10 @@
 
     python experiments/latent_controllers/table.py [outputs/latent_controllers] [--out FILE.csv]
 
-The standard error of a difference is that of the mean of paired differences: same photograph, same seed, hence same
-measurement. Times of `psld` and `rb_modulation_latent` come from one sweep that takes them in turn.
+PSNR and SSIM are of single samples, averaged over those of an image first; "mean of n" is the PSNR of their mean. The
+standard error of a difference is that of the mean over paired photographs and seeds, hence measurements. Where methods
+were run in turns within one sweep (see run.sh), their times are comparable. Memory comes from outputs/latent_memory:
+one process per controller, a batch of four images.
 """
 
 from __future__ import annotations
@@ -17,58 +19,80 @@ from rbctrl.report.runs import load_rows
 
 TASKS = ("sr4", "deblur_gauss", "inpaint_freeform")
 REFERENCE = "psld"
-KEYS = ["operator", "item", "seed"]
+PAIR = ["item", "seed"]
 
 
-def table(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line per task and method."""
-    grouped = rows.groupby(["operator", "controller"])
-    summary = grouped.agg(
-        n=("psnr", "size"), psnr=("psnr", "mean"), ssim=("ssim", "mean"), chi2=("chi2", "mean"), nfe=("nfe", "mean"),
-        vjp=("vjp", "mean"), decoder_vjp=("decoder_vjp", "mean"), seconds=("seconds_per_image", "median"),
-        mib=("peak_memory", "max"), diverged=("alive", lambda alive: int((~alive).sum())),
+def read(folder: Path) -> pd.DataFrame:
+    """One row per task, method, photograph and seed."""
+    rows = load_rows(folder)
+    rows = rows[rows.status != "failed"].rename(columns={"sampler.n_steps": "steps"})
+    rows.loc[rows.controller == "bicubic", "steps"] = 0
+    keys = ["operator", "controller", "steps", *PAIR]
+    single, mean = rows[rows["sample"] != "mean"], rows[rows["sample"] == "mean"]
+    per_image = single.groupby(keys).agg(
+        samples=("psnr", "size"), psnr=("psnr", "mean"), ssim=("ssim", "mean"), chi2=("chi2", "mean"),
+        nfe=("nfe", "mean"), vjp=("vjp", "mean"), decoder_vjp=("decoder_vjp", "mean"),
+        seconds=("seconds_per_image", "median"),
+        diverged=("alive", lambda alive: int((~alive.astype(bool)).sum())),
     )  # fmt: skip
-    wide = rows.pivot_table(index=KEYS, columns="controller", values="psnr")
-    for operator, controller in summary.index:
-        paired = (wide.loc[operator][controller] - wide.loc[operator][REFERENCE]).dropna()
-        summary.loc[(operator, controller), ["gain", "gain_se"]] = paired.mean(), paired.sem()
-        reference = summary.loc[(operator, REFERENCE), "seconds"]
-        summary.loc[(operator, controller), "speed"] = reference / summary.loc[(operator, controller), "seconds"]
-    return summary.reset_index()
+    per_image["psnr_mean"] = mean.set_index(keys)["psnr"]
+    return per_image.reset_index()
+
+
+def peak_memory(folder: Path) -> pd.Series:
+    """High-water mark of a process that ran one controller alone, less that of uncontrolled sampling, MiB."""
+    rows = load_rows(folder)
+    peak = rows.groupby("controller").peak_memory.max()
+    return peak - peak["none"]
+
+
+def table(rows: pd.DataFrame, memory: pd.Series) -> pd.DataFrame:
+    """One line per task and method; `memory` in MiB by controller."""
+    lines = []
+    for (operator, controller, steps), cell in rows.groupby(["operator", "controller", "steps"]):
+        reference = rows[(rows.operator == operator) & (rows.controller == REFERENCE)].set_index(PAIR)
+        gain = (cell.set_index(PAIR).psnr - reference.psnr).dropna()
+        numbers = {name: cell[name].mean() for name in ("psnr", "ssim", "chi2", "nfe", "vjp", "decoder_vjp")}
+        lines.append(
+            {"operator": operator, "controller": controller, "steps": int(steps), "images": len(cell)}
+            | {"samples": int(cell.samples.max()), **numbers, "psnr_mean": cell.psnr_mean.mean()}
+            | {"gain": gain.mean(), "gain_se": gain.sem(), "seconds": cell.seconds.median()}
+            | {"speed": reference.seconds.median() / cell.seconds.median(), "mib": memory.get(controller)}
+            | {"diverged": int(cell.diverged.sum())}
+        )
+    return pd.DataFrame(lines)
 
 
 def markdown(summary: pd.DataFrame) -> str:
-    """PSNR (gain over PSLD ± its standard error), SSIM and chi2 per task; evaluations, time and memory of sr4."""
-    cells = {(r.operator, r.controller): r for r in summary.itertuples()}
-    lines = [
-        f"| controller | {' | '.join(TASKS)} | nfe | vjp | decoder vjp | s per image | times PSLD's speed | MiB |",
-        "|---|" + "---|" * len(TASKS) + "---:|" * 6,
-    ]
-    order = sorted(summary.controller.unique(), key=lambda c: -cells["sr4", c].psnr if ("sr4", c) in cells else 0)
-    for controller in order:
-        found = [cells.get((task, controller)) for task in TASKS]
-        texts = [
-            "–" if r is None else f"{r.psnr:.2f} ({r.gain:+.2f} ± {r.gain_se:.2f}), {r.ssim:.3f}, {r.chi2:.2f}"
-            for r in found
-        ]
-        spent = [r for r in found if r is not None]
-        mean = {name: sum(getattr(r, name) for r in spent) / len(spent) for name in ("nfe", "vjp", "decoder_vjp")}
-        counts = " | ".join(f"{value:.0f}" for value in mean.values())
-        seconds, mib = sum(r.seconds for r in spent) / len(spent), max(r.mib for r in spent)
-        speeds = sorted(r.speed for r in spent)
-        speed = f"{speeds[0]:.1f}–{speeds[-1]:.1f}" if all(s < 1e4 for s in speeds) else "–"
-        lines.append(f"| `{controller}` | {' | '.join(texts)} | {counts} | {seconds:.2f} | {speed} | {mib:.0f} |")
+    """One line per task and method, best first."""
+    heads = ["task", "controller", "steps", "PSNR", "over PSLD", "mean of n", "SSIM", "chi2", "nfe", "vjp"]
+    heads += ["decoder vjp", "s per sample", "PSLD's time / its", "MiB over none"]
+    lines = [f"| {' | '.join(heads)} |", "|---|---|" + "---:|" * (len(heads) - 2)]
+    for task in TASKS:
+        for r in summary[summary.operator == task].sort_values("psnr", ascending=False).itertuples():
+            mean = f"{r.psnr_mean:.2f} ({r.samples})" if r.psnr_mean == r.psnr_mean else "–"
+            cells = [
+                task,
+                f"`{r.controller}`",
+                str(r.steps or "–"),
+                f"{r.psnr:.2f}",
+                f"{r.gain:+.2f} ± {r.gain_se:.2f}",
+                mean,
+            ]
+            cells += [f"{r.ssim:.3f}", f"{r.chi2:.2f}", f"{r.nfe:.0f}", f"{r.vjp:.0f}", f"{r.decoder_vjp:.0f}"]
+            cells += [f"{r.seconds:.2f}", f"{r.speed:.1f}" if r.nfe else "–"]
+            cells.append("–" if pd.isna(r.mib) else f"{r.mib:.0f}")
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("outputs/latent_controllers"))
+    parser.add_argument("--memory", type=Path, default=Path("outputs/latent_memory"))
     parser.add_argument("--out", type=Path, default=Path("experiments/latent_controllers/expected.csv"))
     given = parser.parse_args()
-    rows = load_rows(given.folder)
-    rows = rows[rows.status != "failed"]
-    summary = table(rows)
+    summary = table(read(given.folder), peak_memory(given.memory))
     summary.to_csv(given.out, index=False, float_format="%.4f")
     print(markdown(summary))
 

@@ -22,6 +22,7 @@ run operator=inpaint_freeform "${psld[@]}" sampler.n_steps=50 controller.omega=1
 run operator=deblur_gauss "${psld[@]}" sampler.n_steps=50 controller.omega=0.5,1
 run operator=deblur_gauss "${psld[@]}" sampler.n_steps=200 controller.omega=0.25
 run operator=inpaint_freeform "${psld[@]}" sampler.n_steps=200 controller.omega=0.5
+run operator=inpaint_freeform "${psld[@]}" sampler.n_steps=400 controller.omega=0.25
 
 # RB-Modulation in latent space: many steps from noise, and few from the encoded measurement.
 run operator=sr4,deblur_gauss controller=rb_modulation_latent sampler=renoise sampler.n_steps=20 \
@@ -31,6 +32,11 @@ run operator=inpaint_freeform controller=rb_modulation_latent sampler=renoise sa
   sampler.grid.sigma_max=5,20 controller.inner_steps=2
 run operator=inpaint_freeform controller=rb_modulation_latent sampler=renoise sampler.n_steps=20 \
   sampler.grid.sigma_max=20 controller.inner_steps=4
+latent=(controller=rb_modulation_latent sampler=renoise)
+run "$three" "${latent[@]}" sampler.n_steps=12 sampler.grid.sigma_max=5,20 controller.inner_steps=3
+run "$three" "${latent[@]}" sampler.n_steps=8 sampler.grid.sigma_max=5 controller.inner_steps=4
+run "$three" "${latent[@]}" sampler.n_steps=5,6 sampler.grid.sigma_max=5 controller.inner_steps=3
+run "$three" "${latent[@]}" sampler.n_steps=5 sampler.grid.sigma_max=5 controller.inner_steps=4
 run operator=sr4,deblur_gauss controller=rb_modulation_encode sampler=renoise sampler.n_steps=20 \
   sampler.grid.sigma_max=5 controller.strength=0.3,1,3
 run "$three" controller=rb_modulation_encode "${short[@]}" controller.strength=0.3,1,3
