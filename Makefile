@@ -22,10 +22,10 @@ demo: $(READY)  ## restore photographs with several controllers: one table, one 
 	$(BIN)/rbctrl report outputs/demo
 
 test: $(READY)  ## the fast tests
-	$(BIN)/pytest -m "not slow and not gpu and not network"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow and not gpu and not network"
 
 test-all: $(READY)  ## the slow ones too, among them a wheel installed elsewhere
-	$(BIN)/pytest -m "not gpu and not network"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not gpu and not network"
 
 lint: $(READY)  ## ruff, without changing a file
 	$(BIN)/ruff check .

@@ -18,6 +18,7 @@ from rbctrl.operators.kernel_wizard import KernelWizard
 CONF = Path(__file__).parents[2] / "conf"
 OPTIONS = sorted(path.stem for path in (CONF / "operator").glob("*.yaml"))
 STATES = {"matrix": (2,), "mcgdiff": (8,)}  # options for states that are vectors
+OWN = ("custom", "deepinv_linear", "deepinv_physics")  # a class of the user's
 FILES = {"mask_file": (128, 128), "kernel_blur": (5, 5), "nonlinear_blur": None}
 
 
@@ -27,7 +28,7 @@ def option(name: str, **overrides: object) -> Operator:
     return instantiate(cfg.operator, _convert_="all")
 
 
-@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "custom"])
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name not in OWN])
 def test_every_option_measures_an_image(name: str, tmp_path, make_rng) -> None:
     overrides = {}
     if name == "nonlinear_blur":
@@ -43,7 +44,7 @@ def test_every_option_measures_an_image(name: str, tmp_path, make_rng) -> None:
     assert operator.image_shape(tuple(y.shape[1:])) == shape
 
 
-@pytest.mark.parametrize("name", [*FILES, "custom"])
+@pytest.mark.parametrize("name", [*FILES, *OWN])
 def test_what_only_the_user_knows_has_no_default(name: str) -> None:
     with pytest.raises(MissingMandatoryValue):
         option(name)
