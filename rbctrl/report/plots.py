@@ -53,6 +53,8 @@ def plot(units: Units, metric: str, cost: str, direction: Direction | None = Non
         axes.set_xlabel(_LABELS[cost], fontsize=_SMALL)
         axes.set_ylabel(metric + _BETTER[direction], fontsize=_SMALL)
     _legend(figure)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, whatever number of files it is saved to
     return figure
 
 
