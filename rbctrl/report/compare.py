@@ -55,6 +55,7 @@ class Comparisons:
         units: the values.
         directions: of the metrics that have one; others are not compared.
         against: settings that name the method to compare with; empty: the best of each problem and metric.
+        untuned: lines to mark, since other lines are tuned and these are not.
         differences: those over enough units for an interval.
         winners: (line, metric) of the best lines that beat every other one of their problem.
     """
@@ -62,6 +63,7 @@ class Comparisons:
     units: Units
     directions: Mapping[str, Direction]
     against: Mapping[str, str] = field(default_factory=dict)
+    untuned: frozenset[int] = frozenset()
     differences: tuple[Difference, ...] = field(init=False)
     winners: frozenset[tuple[int, str]] = field(init=False)
 

@@ -13,7 +13,17 @@ from rbctrl.report.runs import Row, RunFolder
 
 FIRST = ("operator", "controller")
 OF_ROWS = ("item", "seed")  # may be asked for, although they belong to rows
-_NO_LABELS = ("seed", "study", "batch_size", "device", "logger", "metrics", "data.n", "hydra")  # they change no row
+_NO_LABELS = (
+    "tuned",
+    "seed",
+    "study",
+    "batch_size",
+    "device",
+    "logger",
+    "metrics",
+    "data.n",
+    "hydra",
+)  # they change no row
 
 
 def columns(runs: Sequence[RunFolder], by: Sequence[str] | None) -> list[str]:

@@ -66,7 +66,12 @@ def to_latex(compared: Comparisons, caption: str, footnote: str, name: str, comm
 
 def escaped(text: str) -> str:
     """Plain text with LaTeX's special characters written out."""
-    return "".join(_SPECIAL.get(char, char) for char in text).replace("±", r"$\pm$").replace("×", r"$\times$")
+    return (
+        "".join(_SPECIAL.get(char, char) for char in text)
+        .replace("±", r"$\pm$")
+        .replace("×", r"$\times$")
+        .replace("†", r"$\dagger$")
+    )
 
 
 def _ordered(values: Sequence) -> list:
@@ -93,7 +98,7 @@ def _entry(compared: Comparisons, k: int | None, metric: str, decimals: int) -> 
     units = compared.units
     values = units.of_line(k, metric)
     lost = int(units.diverged[k] + units.failed[k] + units.nonfinite.loc[k, metric])
-    mark = rf"$^{{({lost})}}$" if lost else ""
+    mark = (r"$^\dagger$" if k in compared.untuned else "") + (rf"$^{{({lost})}}$" if lost else "")
     if not len(values):
         return f"--{mark}"
     text = f"{values.mean():.{decimals}f}"

@@ -46,7 +46,9 @@ def latex_table(report: Report, name: str, command: str) -> str:
     """The table in LaTeX: the notes are its caption, what the numbers rest on stands below it."""
     sentences = [f"{_capital(note)}." for note in report.notes]
     bold = "Bold: better than every other method of the column, by a paired bootstrap at 95 %."
-    caption = " ".join([*sentences, *([bold] if report.compared.winners else [])])
+    sentences += [bold] if report.compared.winners else []
+    sentences += [r"†: settings that were not tuned."] if report.compared.untuned else []
+    caption = " ".join(sentences)
     return to_latex(report.compared, caption, _capital(report.footnote), name, command)
 
 

@@ -21,6 +21,7 @@ from rbctrl.report.scores import scored_from, set_scores
 from rbctrl.report.select import Selection, select
 from rbctrl.report.table import Sample, Units, gather, make_table, metric_names, unique_rows
 from rbctrl.report.text import comparison_note, differences_to_markdown, to_markdown
+from rbctrl.report.tuned import untuned_lines
 
 Rows = Sequence[tuple[RunFolder, Row]]
 
@@ -122,10 +123,12 @@ def report(
     of_sets = list(dict.fromkeys(score.metric for score in scores))
     shown = metric_names((row for _, row in rows), names if metrics is not None else None, of_sets)
     units = gather(runs, rows, by, shown, sample, scores)
-    compared = Comparisons(units, directions, against or {})
+    compared = Comparisons(units, directions, against or {}, untuned_lines(units, runs))
     table = make_table(units)
     if chosen is not None:
         table.insert(len(by), "chosen", [chosen.chosen[line.label] for line in units.lines])
+    if compared.untuned:
+        table.insert(len(by), "tuned", ["no" if k in compared.untuned else "yes" for k in range(len(table))])
     notes = _notes(runs, rows, repeated, table, units, chosen)
     grid = make_grid(rows, columns(runs, None), "mean" if sample == "mean" else "0")
     return Report(table, compared, rows, footnote(runs, rows), notes, grid)

@@ -16,7 +16,7 @@ _COUNTS = ("n", "diverged", "failed")
 
 def to_markdown(table: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]) -> str:
     """One line per cell: labels, n, and `mean ± standard error` of each metric, with (k) for k rows left out."""
-    chosen = ["chosen"] if "chosen" in table else []
+    chosen = [name for name in ("tuned", "chosen") if name in table]
     header = [*by, *chosen, "sample", "n", *(w for w in ("diverged", "failed") if table[w].any()), *metrics]
     lines = []
     for _, line in table.iterrows():

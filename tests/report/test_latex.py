@@ -3,10 +3,12 @@ import re
 import numpy as np
 import pytest
 from made_runs import made_run
+from omegaconf import OmegaConf
 
 from rbctrl.report import report
 from rbctrl.report.latex import escaped
 from rbctrl.report.publish import latex_table
+from rbctrl.tuning.preset import settings_of
 
 HARD = {f"{k}.png": value for k, value in enumerate(np.linspace(15.0, 35.0, 8))}
 
@@ -70,3 +72,21 @@ def test_special_characters_are_escaped():
     assert escaped(r"a_b 5% {x} ~ ^ \ & # $") == (
         r"a\_b 5\% \{x\} \textasciitilde{} \textasciicircum{} \textbackslash{} \& \# \$"
     )
+
+
+def test_cells_that_were_not_tuned_are_marked_beside_tuned_ones(tmp_path):
+    made_run(tmp_path / "0", {"a": 20.0})
+    made_run(tmp_path / "1", {"a": 21.0}, "tv")
+    assert r"\dagger" not in latex_table(report([tmp_path]), "t", "x") and "tuned" not in report([tmp_path]).table
+    file = tmp_path / "0" / "config.yaml"
+    record = OmegaConf.to_container(OmegaConf.load(file))
+    record["config"]["tuned"] = {"settings": settings_of(record["config"])}
+    file.write_text(OmegaConf.to_yaml(record))
+    made = report([tmp_path])
+    assert dict(zip(made.table["controller"], made.table["tuned"])) == {"dps": "yes", "tv": "no"}
+    lines = latex_table(made, "t", "x").splitlines()
+    assert [r"\dagger" in line for line in lines if line.startswith(("dps", "tv"))] == [False, True]
+    assert r"$\dagger$: settings that were not tuned." in "\n".join(lines)
+    record["config"]["controller"]["zeta"] = 9.0  # no longer what was tuned
+    file.write_text(OmegaConf.to_yaml(record))
+    assert "tuned" not in report([tmp_path]).table
