@@ -83,15 +83,17 @@ def test_an_unknown_mode_is_refused():
 
 
 @pytest.mark.slow
-def test_wandb_offline_writes_a_run_with_its_group_and_no_network(tmp_path, monkeypatch):
-    pytest.importorskip("wandb", reason="pip install 'rbctrl[wandb]'")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    for k, controller in enumerate(("dps", "ddnm")):  # two cells of one sweep, in one process
+def test_wandb_offline_writes_a_run_with_its_group_and_no_network(tmp_path):
+    wandb = pytest.importorskip("wandb", reason="pip install 'rbctrl[wandb]'")
+    cells = ("dps", "ddnm")  # two cells of one sweep, in one process
+    for k, controller in enumerate(cells):
         store = ResultStore(tmp_path / str(k), [WandB("project", mode="offline", group="a_study")])
         choices = {"operator": "sr4", "controller": controller}
         store.save_config({"cell": f"key{k}", "choices": choices, "config": {"seed": 0}}, {})
         store.write([{"item": "a", "sample": 0, "seed": 0, "psnr": 20.0 + k, "alive": True}])
         store.close()
+    wandb.teardown()  # waits for its process, which writes the files
+    for k, controller in enumerate(cells):
         (file,) = (tmp_path / str(k)).rglob("*.wandb")
         content = file.read_bytes()
         assert all(word in content for word in (b"a_study", b"psnr", f"sr4 {controller}".encode()))
