@@ -23,7 +23,7 @@ def prior():
     return build("prior", "photo")
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", [OPTIONS[0], *(pytest.param(o, marks=pytest.mark.slow) for o in OPTIONS[1:])])
 def test_controllers_run_and_leave_a_finite_image(option, prior):
     (item,) = Photos(["china"], 64).items()
     operator, sampler = build("operator", option), build("sampler", "ddpm", ["sampler.n_steps=3"])
