@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Latent controllers on photo_latent, three tasks at 128 px, sigma_y = 0.05 on [-1, 1], four held-out photographs x 2 noise
 # seeds: about 50 minutes on one core.
-#   experiments/latent_controllers/run.sh      then      experiments/latent_controllers/run.sh memory
+#   experiments/latent_controllers/run.sh      then      run.sh speed      and      run.sh memory
 #   python experiments/latent_controllers/table.py
 # Settings: tune.sh chose those of psld and of both forms of RB-Modulation on training photographs. dps, gml_dps and p2l take
 # psld's step size at 100 steps; stsl spends that control in 25 steps of 2; resample is at its defaults but for shorter fits.
@@ -12,7 +12,6 @@ run() {
   rbctrl -m --config-dir experiments/latent_controllers/conf data=photos prior=photo_latent noise.sigma_y=0.05 \
     'seed=range(2)' batch_size=16 operator=$task study=latent_controllers "$@"
 }
-# Methods that are compared for time take turns within one sweep: seed 0 of all, then seed 1 of all.
 compared() {
   local samples=4
   if [ $task = inpaint_freeform ]; then samples=2; fi  # PSLD takes 400 steps there
@@ -38,6 +37,14 @@ if [ "${1:-}" = memory ]; then
   for name in dps gml_dps psld stsl rb_modulation_latent rb_modulation_encode; do memory controller=$name; done
   memory controller=p2l controller.inner_steps=0
   memory controller=resample controller.pixel_fit=pinv controller.latent_steps=5 sampler=ddim
+  exit
+fi
+# The methods whose times are compared take turns in one process: 6 minutes.
+if [ "${1:-}" = speed ]; then
+  for task in sr4 deblur_gauss inpaint_freeform; do
+    rbctrl -m --config-dir experiments/latent_controllers/conf data=photos prior=photo_latent noise.sigma_y=0.05 batch_size=4 \
+      operator=$task study=latent_speed experiment=latent_psld_$task,latent_rb_modulation_fast_$task,latent_rb_modulation
+  done
   exit
 fi
 tasks=${1:-sr4 deblur_gauss inpaint_freeform}

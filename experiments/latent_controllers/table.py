@@ -3,9 +3,9 @@
     python experiments/latent_controllers/table.py [outputs/latent_controllers] [--out FILE.csv]
 
 PSNR and SSIM are of single samples, averaged over those of an image first; "mean of n" is the PSNR of their mean. The
-standard error of a difference is that of the mean over paired photographs and seeds, hence measurements. Where methods
-were run in turns within one sweep (see run.sh), their times are comparable. Memory comes from outputs/latent_memory:
-one process per controller, a batch of four images.
+standard error of a difference is that of the mean over paired photographs and seeds, hence measurements. Ratios of time
+come from outputs/latent_speed, where the methods of one task take turns in one process; memory from
+outputs/latent_memory, one process per controller and a batch of four images.
 """
 
 from __future__ import annotations
@@ -46,7 +46,15 @@ def peak_memory(folder: Path) -> pd.Series:
     return peak - peak["none"]
 
 
-def table(rows: pd.DataFrame, memory: pd.Series) -> pd.DataFrame:
+def times_faster(folder: Path) -> pd.Series:
+    """PSLD's seconds per image over those of what took turns with it, by (task, controller, steps)."""
+    rows = load_rows(folder).rename(columns={"sampler.n_steps": "steps"})
+    seconds = rows.groupby(["operator", "controller", "steps"]).seconds_per_image.median()
+    reference = seconds.xs(REFERENCE, level="controller").groupby("operator").first()
+    return reference.reindex(seconds.index, level="operator") / seconds
+
+
+def table(rows: pd.DataFrame, memory: pd.Series, speed: pd.Series) -> pd.DataFrame:
     """One line per task and method; `memory` in MiB by controller."""
     lines = []
     for (operator, controller, steps), cell in rows.groupby(["operator", "controller", "steps"]):
@@ -57,8 +65,8 @@ def table(rows: pd.DataFrame, memory: pd.Series) -> pd.DataFrame:
             {"operator": operator, "controller": controller, "steps": int(steps), "images": len(cell)}
             | {"samples": int(cell.samples.max()), **numbers, "psnr_mean": cell.psnr_mean.mean()}
             | {"gain": gain.mean(), "gain_se": gain.sem(), "seconds": cell.seconds.median()}
-            | {"speed": reference.seconds.median() / cell.seconds.median(), "mib": memory.get(controller)}
-            | {"diverged": int(cell.diverged.sum())}
+            | {"speed": speed.get((operator, controller, steps))}
+            | {"mib": memory.get(controller), "diverged": int(cell.diverged.sum())}
         )
     return pd.DataFrame(lines)
 
@@ -80,7 +88,7 @@ def markdown(summary: pd.DataFrame) -> str:
                 mean,
             ]
             cells += [f"{r.ssim:.3f}", f"{r.chi2:.2f}", f"{r.nfe:.0f}", f"{r.vjp:.0f}", f"{r.decoder_vjp:.0f}"]
-            cells += [f"{r.seconds:.2f}", f"{r.speed:.1f}" if r.nfe else "–"]
+            cells += [f"{r.seconds:.2f}", "–" if pd.isna(r.speed) else f"{r.speed:.1f}"]
             cells.append("–" if pd.isna(r.mib) else f"{r.mib:.0f}")
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -90,9 +98,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("outputs/latent_controllers"))
     parser.add_argument("--memory", type=Path, default=Path("outputs/latent_memory"))
+    parser.add_argument("--speed", type=Path, default=Path("outputs/latent_speed"))
     parser.add_argument("--out", type=Path, default=Path("experiments/latent_controllers/expected.csv"))
     given = parser.parse_args()
-    summary = table(read(given.folder), peak_memory(given.memory))
+    summary = table(read(given.folder), peak_memory(given.memory), times_faster(given.speed))
     summary.to_csv(given.out, index=False, float_format="%.4f")
     print(markdown(summary))
 
