@@ -50,10 +50,11 @@ def installed(wheel) -> Path:
 def test_wheel_holds_package_and_conf_and_nothing_else(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     conf = {f"rbctrl/conf/{file.relative_to(ROOT / 'conf').as_posix()}" for file in (ROOT / "conf").rglob("*.yaml")}
-    package = {file.relative_to(ROOT).as_posix() for file in (ROOT / "rbctrl").rglob("*.py")}
+    folders = ("rbctrl", "hydra_plugins")  # Hydra finds its plugins in a namespace package of that name
+    package = {file.relative_to(ROOT).as_posix() for name in folders for file in (ROOT / name).rglob("*.py")}
     weights = {file.relative_to(ROOT).as_posix() for file in (ROOT / "rbctrl").rglob("*.safetensors")}
     assert conf | package | weights <= names
-    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"rbctrl"}
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == set(folders)
 
 
 def test_installed_command_finds_its_groups(installed, tmp_path):
