@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Four non-linear measurements at 64 px (phase retrieval on both ranges), sigma_y = 0.05, the four held-out photographs. About
-# 3 minutes of one core; here on two.
+# 4 minutes of one core; here on two.
 #   experiments/nonlinear/run.sh              then    python experiments/nonlinear/table.py
 # No setting below was chosen on these photographs: tune.sh does that on two training photographs.
 set -euo pipefail

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The settings of run.sh: those of the grid below with the best mean PSNR on two training photographs, never the held-out ones.
-# Of phase retrieval the best of 2 restarts counts, by the residual. About 3 minutes of one core, here on two.
+# Of phase retrieval the best of 2 restarts counts, by the residual. About 4 minutes of one core, here on two.
 #   experiments/nonlinear/tune.sh        then    python experiments/nonlinear/table.py outputs/nonlinear_tuning --tuning
 set -euo pipefail
 cd "$(dirname "$0")/../.."
