@@ -57,6 +57,8 @@ NEEDS = {
     ("prior", "adm_imagenet256_class"): ["prior.label=207"],
     ("attention", "afa"): ["prior=cascade", "attention.style=style.png"],
     ("attention", "concat"): ["prior=cascade", "attention.style=style.png"],
+    ("attention", "ip_adapter"): ["prior=sdxl", "attention.style=style.png"],
+    ("attention", "instant_style"): ["prior=sdxl", "attention.style=style.png"],
     ("prior/memory", "full"): ["prior=sd15"],
     ("prior/memory", "half"): ["prior=sd15"],
     ("prior/memory", "tight"): ["prior=sd15"],

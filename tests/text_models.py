@@ -113,22 +113,54 @@ def cascade_unet(**kwargs):
     return seeded(lambda: diffusers.StableCascadeUNet(**(settings | kwargs)).eval())
 
 
-def ip_adapter(network, tokens=4, seed=5):
-    """Weights of an IP-Adapter of random numbers, loaded by diffusers' own loader: `tokens` tokens of one image."""
+def adapter_tensors(network, seed=5, image_width=IMAGE_WIDTH):
+    """Weights of a base IP-Adapter, random numbers under the published names: 4 tokens of one image."""
     width = network.config.cross_attention_dim
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape):
         return torch.randn(*shape, generator=generator) / 3
 
-    project = {"proj.weight": draw(tokens * width, IMAGE_WIDTH), "proj.bias": draw(tokens * width)}
+    project = {"proj.weight": draw(4 * width, image_width), "proj.bias": draw(4 * width)}
     project |= {"norm.weight": torch.ones(width), "norm.bias": draw(width)}
     sites = [name for name in network.attn_processors if name.endswith("attn2.processor")]
     layers = {}
     for k, name in enumerate(sites):
         inner = network.get_submodule(name.removesuffix(".processor")).to_k.out_features
         layers |= {f"{2 * k + 1}.to_{part}_ip.weight": draw(inner, width) for part in "kv"}
-    network._load_ip_adapter_weights([{"image_proj": project, "ip_adapter": layers}], low_cpu_mem_usage=False)
+    return {"image_proj": project, "ip_adapter": layers}
+
+
+def plus_tensors(network, tokens=3, states=8):
+    """The same of Plus: a resampler of four blocks to `tokens` tokens of states of width 8."""
+    tensors = adapter_tensors(network)
+    width, hidden, inner = network.config.cross_attention_dim, 8, 64
+    names = {"latents": (1, tokens, hidden), "proj_in.weight": (hidden, states), "proj_in.bias": (hidden,)}
+    names |= {"proj_out.weight": (width, hidden), "proj_out.bias": (width,)}
+    names |= {"norm_out.weight": (width,), "norm_out.bias": (width,)}
+    for k in range(4):
+        for part in ("0.norm1", "0.norm2", "1.0"):
+            names |= {f"layers.{k}.{part}.weight": (hidden,), f"layers.{k}.{part}.bias": (hidden,)}
+        names |= {f"layers.{k}.0.to_q.weight": (inner, hidden), f"layers.{k}.0.to_kv.weight": (2 * inner, hidden)}
+        names |= {f"layers.{k}.0.to_out.weight": (hidden, inner)}
+        names |= {f"layers.{k}.1.1.weight": (4 * hidden, hidden), f"layers.{k}.1.3.weight": (hidden, 4 * hidden)}
+    generator = torch.Generator().manual_seed(9)
+    drawn = {name: torch.randn(*shape, generator=generator) / 2 for name, shape in names.items()}
+    return tensors | {"image_proj": drawn}
+
+
+def save_adapter(folder: Path, tensors, image_encoder) -> Path:
+    """An IP-Adapter in the layout of its repository: one file of weights and the folder of its image encoder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    flat = {f"{part}.{name}": value for part, values in tensors.items() for name, value in values.items()}
+    save_file(flat, folder / "adapter.safetensors")
+    image_encoder.save_pretrained(folder / "image_encoder")
+    return folder
+
+
+def ip_adapter(network, seed=5):
+    """A network with a random IP-Adapter, loaded for good by diffusers' own loader."""
+    network._load_ip_adapter_weights([adapter_tensors(network, seed)], low_cpu_mem_usage=False)
     return network.eval()
 
 
@@ -225,12 +257,12 @@ def save_cascade(folder: Path, **scheduler: object) -> Path:
     return folder
 
 
-def clip_vision():
-    """A CLIP image encoder of one layer."""
+def clip_vision(layers=1):
+    """A CLIP image encoder."""
     config = transformers.CLIPVisionConfig(
         hidden_size=8,
         intermediate_size=12,
-        num_hidden_layers=1,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         image_size=16,
         patch_size=8,

@@ -3,7 +3,8 @@
     out = W_o sum_b w_b softmax(q K_b^T / sqrt(d)) V_b,    sum_b w_b = 1
 
 Queries, keys and values are computed once, for all tokens; a branch is a softmax over some of the keys. The mean may be
-taken before the output projection, bias included, since the shares sum to 1.
+taken before the output projection, bias included, since the shares sum to 1. With one branch of all tokens it is plain
+concatenation.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -14,7 +15,13 @@ from rbctrl.attention.sites import Site
 
 
 class Attention(ABC):
-    """A frozen configuration that a text-to-image prior takes; whatever else steers the run does not know of it."""
+    """A frozen configuration that a text-to-image prior takes; whatever else steers the run does not know of it.
+
+    Attributes:
+        needs_adapter: whether it is nothing without an IP-Adapter.
+    """
+
+    needs_adapter: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -45,25 +52,6 @@ class NoAttention(Attention):
     @property
     def images(self) -> Mapping[str, str | None]:
         return {"null": None}
-
-
-@dataclass(frozen=True)
-class Concatenate(Attention):
-    """The tokens of reference images beside those of the text, in the network's own attention.
-
-    "DirectConcat" in Rout et al., RB-Modulation, ICLR 2025: follows a style and leaks its content.
-
-    Args:
-        style: picture, or .safetensors of its embedding.
-        content: the same of a content image; None: there is none.
-    """
-
-    style: str
-    content: str | None = None
-
-    @property
-    def images(self) -> Mapping[str, str | None]:
-        return references(self.content, self.style)
 
 
 def references(content: str | None, style: str) -> dict[str, str | None]:

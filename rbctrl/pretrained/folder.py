@@ -46,6 +46,18 @@ class Folder(Source):
     def folder(self, name: str) -> Path:
         return self._fetched(name, weights=False)
 
+    def file(self, name: str) -> Path:
+        """One file of it, by its path inside.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        (required,) = self.files()
+        root = required.path if required.path.is_dir() else self._downloaded(required, (name,))
+        if not (root / name).is_file():
+            raise FileNotFoundError(f"{root} has no file {name}: {required.published}")
+        return root / name
+
     def files(self) -> tuple[RequiredFile, ...]:
         page = f"https://huggingface.co/{self.published}"
         where = f"it is published at {page} (hf download {self.published} --local-dir FOLDER)"
@@ -65,12 +77,15 @@ class Folder(Source):
         return folder
 
     def _from_hub(self, required: RequiredFile, name: str, weights: bool) -> Path:
-        if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", self.model):
-            raise FileNotFoundError(required.missing())
         inside = f"{name}/" if name else ""
         names = [*_TEXT_FILES, *(_weight_names(self.variant) if weights else ())]
+        return self._downloaded(required, tuple(inside + name for name in names))
+
+    def _downloaded(self, required: RequiredFile, patterns: tuple[str, ...]) -> Path:
+        if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", self.model):
+            raise FileNotFoundError(required.missing())
         try:
-            return _snapshot(self.model, tuple(inside + name for name in names), self.local_files_only)
+            return _snapshot(self.model, patterns, self.local_files_only)
         except OSError as error:  # not cached, no network, no such repository, or one behind a licence
             raise FileNotFoundError(
                 f"{required.missing()} (the hub: {_line(error)}; where a licence is asked for, accept it on that page "

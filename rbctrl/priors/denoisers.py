@@ -30,8 +30,14 @@ class UNet(Denoiser):
     """UNet2DConditionModel of Stable Diffusion 1.x, 2.x (tokens) and XL (tokens, pooled vector and image size)."""
 
     def forward(self, x: Tensor, time: Tensor, tokens: Tensor, pooled: Tensor | None = None) -> Tensor:
-        added = None if pooled is None else {"text_embeds": self.cast(pooled)[0], "time_ids": self._size(x)}
-        return self.model(x, time, self.cast(tokens)[0], added_cond_kwargs=added).sample
+        return self.run(x, time, tokens, pooled)
+
+    def run(
+        self, x: Tensor, time: Tensor, tokens: Tensor, pooled: Tensor | None = None, **more: list[Tensor]
+    ) -> Tensor:
+        """The output, with `more` of diffusers' added_cond_kwargs."""
+        added = {} if pooled is None else {"text_embeds": self.cast(pooled)[0], "time_ids": self._size(x)}
+        return self.model(x, time, self.cast(tokens)[0], added_cond_kwargs=added | more or None).sample
 
     def _size(self, x: Tensor) -> Tensor:
         """SDXL's micro-conditioning [B, 6]: size of the original, corner of the crop, size; of an uncropped image."""

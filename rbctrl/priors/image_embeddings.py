@@ -17,13 +17,18 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 
 @torch.no_grad()
-def embed_images(source: Source, places: Mapping[str, str | None], width: int) -> Tensor:
-    """One embedding of each place, [k, width].
+def embed_images(
+    source: Source, places: Mapping[str, str | None], width: int, part: str = "image_encoder", states: bool = False
+) -> Tensor:
+    """One embedding of each place, [k, width]; or states [k, S, width].
 
     Args:
-        source: its part "image_encoder" is a CLIPVisionModelWithProjection.
+        source: of the image encoder.
         places: kind to a picture, to a .safetensors file of one tensor [width], or to None, which is zeros.
         width: of an embedding.
+        part: name of the encoder, a CLIPVisionModelWithProjection.
+        states: its states before the last layer, all positions, instead of its embedding; None is then an image of
+            zeros, after standardisation.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -32,13 +37,16 @@ def embed_images(source: Source, places: Mapping[str, str | None], width: int) -
     files = {file.place: file for file in required(places)}
     found: dict[str | None, Tensor] = {place: _read(file) for place, file in files.items() if _is_embedding(place)}
     pictures = [file for place, file in files.items() if not _is_embedding(place)]
-    if pictures:
-        found |= zip((file.place for file in pictures), _clip(source, [_picture(file) for file in pictures]))
-    found[None] = torch.zeros(width)
+    blank = states and None in places.values()
+    if pictures or blank:
+        encoded = _clip(source, part, [_picture(file) for file in pictures], blank, states)
+        found |= zip([*(file.place for file in pictures), *([None] if blank else [])], encoded)
+    found.setdefault(None, torch.zeros(width))
     for kind, place in places.items():
         shape = list(found[place].shape)
-        if shape != [width]:
-            raise ValueError(f"attention.{kind}={place} is an embedding {shape}, and the network takes [{width}]")
+        if shape[-1] != width or len(shape) != 1 + states:
+            wanted = f"states [n, {width}]" if states else f"[{width}]"
+            raise ValueError(f"attention.{kind}={place} is an embedding {shape}, and the network takes {wanted}")
     return torch.stack([found[place] for place in places.values()])
 
 
@@ -81,12 +89,14 @@ def _picture(file: RequiredFile) -> Tensor:
         raise ValueError(f"{path} {error}") from error
 
 
-def _clip(source: Source, images: list[Tensor]) -> Tensor:
+def _clip(source: Source, part: str, images: list[Tensor], blank: bool, states: bool) -> Tensor:
     from transformers import CLIPVisionModelWithProjection
 
-    encoder = source.part(CLIPVisionModelWithProjection, "image_encoder", torch.float32)
+    encoder = source.part(CLIPVisionModelWithProjection, part, torch.float32)
     size = encoder.config.image_size
-    return encoder(torch.stack([preprocess(image, size) for image in images])).image_embeds
+    pixels = [*(preprocess(image, size) for image in images), *([torch.zeros(3, size, size)] if blank else [])]
+    out = encoder(torch.stack(pixels), output_hidden_states=states)
+    return out.hidden_states[-2] if states else out.image_embeds
 
 
 def _is_embedding(place: str) -> bool:

@@ -76,10 +76,15 @@ def stable_cascade(
         local_files_only: downloads nothing.
 
     Raises:
-        ValueError: no such size.
+        ValueError: no such size, or an attention that needs an IP-Adapter.
     """
     if size not in ("full", "lite"):
         raise ValueError(f"size is 'full' or 'lite', got {size!r}")
+    if attention is not None and attention.needs_adapter:
+        raise ValueError(
+            f"attention={type(attention).__name__} is of U-Nets with an IP-Adapter (prior=sdxl, sd15), and Stable "
+            "Cascade was trained with image tokens: attention=concat shows it the same image"
+        )
     options = {"variant": variant, "local_files_only": local_files_only}
     suffix = "_lite" if size == "lite" else ""
     return StableCascade(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
+from rbctrl.attention import Attention, NoAttention
 from rbctrl.pretrained import source
 from rbctrl.priors.denoisers import UNet
 from rbctrl.priors.guidance import Guidance
+from rbctrl.priors.ip_adapter import AdapterFiles
 from rbctrl.priors.memory import Memory
 from rbctrl.priors.prompted import PromptedPrior
 from rbctrl.priors.scheduler import check_table
@@ -31,6 +33,8 @@ def stable_diffusion(
     prompt: str = "",
     negative_prompt: str | None = "",
     embeddings: str | None = None,
+    attention: Attention | None = None,
+    ip_adapter: AdapterFiles | None = None,
     guidance: Guidance | None = None,
     memory: Memory | None = None,
     preview: str | None = None,
@@ -49,12 +53,17 @@ def stable_diffusion(
         prompt: of the image; "" is the prior of all images.
         negative_prompt: what guidance leads away from; None is zeros, as XL's published pipeline takes them.
         embeddings: a file of `rbctrl.priors.text.save_embeddings` instead of both; no text encoder is then read.
+        attention: what the network attends to besides the text, reference images included; None is text only.
+        ip_adapter: what makes tokens of reference images; read only where `attention` has some.
         guidance: None is the prompt alone.
         memory: None is fp32, with gradient checkpointing.
         preview: folder or hub id of an AutoencoderTiny that costs look through, instead of the full decoder.
         config: of a single file: folder or hub id of its configs and tokenizers.
         variant: "fp16" reads the files of that name.
         local_files_only: downloads nothing.
+
+    Raises:
+        ValueError: no such family, or reference images without an IP-Adapter.
     """
     if family not in FAMILIES:
         raise ValueError(f"family is one of {', '.join(FAMILIES)}, got {family!r}")
@@ -69,4 +78,6 @@ def stable_diffusion(
         guidance,
         memory,
         preview,
+        NoAttention() if attention is None else attention,
+        ip_adapter,
     ).prior()

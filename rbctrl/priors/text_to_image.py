@@ -10,10 +10,14 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from rbctrl.attention import Attention, NoAttention
+from rbctrl.checkpoints import RequiredFile
 from rbctrl.codecs import Codec, Previewed
 from rbctrl.pretrained import Folder, Source
 from rbctrl.pretrained.base import content_hash
 from rbctrl.priors.guidance import Guidance
+from rbctrl.priors.image_embeddings import fingerprint, required
+from rbctrl.priors.ip_adapter import AdaptedPrior, AdaptedUNet, AdapterFiles
 from rbctrl.priors.memory import Memory
 from rbctrl.priors.network import NetworkPrior, Parameterization
 from rbctrl.priors.prompted import Embedding, PromptedPrior
@@ -58,6 +62,11 @@ class TextToImage:
         guidance: between them.
         memory: precision, checkpointing and the like.
         preview: folder or repository of an AutoencoderTiny that costs look through; None: the full autoencoder.
+        attention: with its reference images.
+        ip_adapter: what makes tokens of them; of U-Nets.
+
+    Raises:
+        ValueError: reference images without an IP-Adapter.
     """
 
     family: Family
@@ -69,6 +78,15 @@ class TextToImage:
     guidance: Guidance | None = None
     memory: Memory | None = None
     preview: str | None = None
+    attention: Attention = field(default_factory=NoAttention)
+    ip_adapter: AdapterFiles | None = None
+
+    def __post_init__(self) -> None:
+        if self.attention.active and self.ip_adapter is None:
+            raise ValueError(
+                f"attention={type(self.attention).__name__} shows this network images, for which it needs an "
+                "IP-Adapter: say with prior.ip_adapter where one of its size is, or take prior=sdxl or prior=sd15"
+            )
 
     def prior(self) -> PromptedPrior:
         """The prior; its `load` reads everything."""
@@ -82,7 +100,8 @@ class TextToImage:
             stride=self.family.patch,
             fingerprint=self._fingerprint,
         )
-        return PromptedPrior(denoiser, self._embed, self.guidance, self.source.files())
+        kind = AdaptedPrior if self.attention.active else PromptedPrior
+        return kind(denoiser, self._embed, self.guidance, self._files(), self.attention)
 
     @property
     def _saving(self) -> Memory:
@@ -93,7 +112,10 @@ class TextToImage:
 
         kind = getattr(diffusers, self.family.kind)
         model = self.source.part(kind, self.family.network, self._saving.dtype)
-        return self.family.adapter(self._saving.prepare(model))
+        if not self.attention.active:
+            return self.family.adapter(self._saving.prepare(model))
+        adapter = self.ip_adapter.read(model)
+        return AdaptedUNet(self._saving.prepare(model), adapter)
 
     def _codec(self) -> Codec:
         full = self._saving.autoencoder(self.source, "AutoencoderKL", "vae")
@@ -106,10 +128,19 @@ class TextToImage:
         """Both prompts; before that, whether the model is what this prior says it is."""
         self.check(self.source.settings("scheduler"), self.source.files()[0].place)
         dtype = torch.float32 if self._saving.precision == "float32" else torch.bfloat16  # T5 overflows in fp16
-        return self.texts.embed(self.family.encode, self.source, dtype)
+        prompts = self.texts.embed(self.family.encode, self.source, dtype)
+        if not self.attention.active:
+            return prompts
+        images = self.ip_adapter.embed(self.attention.images)
+        return prompts[0].beside(images[0]), prompts[1].beside(images[1])
+
+    def _files(self) -> tuple[RequiredFile, ...]:
+        more = self.ip_adapter.files() if self.attention.active else ()
+        return (*self.source.files(), *more, *required(self.attention.images))
 
     def _fingerprint(self) -> str:
-        if self.texts.embeddings is None:
-            return self.source.fingerprint(self.family.network, *self.family.encoders)
-        own = self.source.fingerprint(self.family.network)
-        return f"{own}+{content_hash(Path(self.texts.embeddings).expanduser())[:16]}"
+        read = [self.family.network, *(self.family.encoders if self.texts.embeddings is None else ())]
+        more = [] if self.texts.embeddings is None else [content_hash(Path(self.texts.embeddings).expanduser())[:16]]
+        if self.attention.active:
+            more += [self.ip_adapter.fingerprint(), fingerprint(self.attention.images)]
+        return "+".join([self.source.fingerprint(*read), *more])

@@ -231,7 +231,9 @@ def test_an_attention_without_a_network_that_takes_it_is_refused():
 
     from rbctrl.commands.run import compose
 
-    with pytest.raises(Exception, match="AFA has nothing to act on: .* use prior=cascade, or attention=none"):
+    with pytest.raises(
+        Exception, match="AFA has nothing to act on: .* use prior=cascade, sdxl or sd15, or attention=none"
+    ):
         instantiate(compose(["attention=afa", "attention.style=style.png"]), _convert_="all")
     cfg = compose(
         ["prior=cascade", "attention=afa", "attention.style=style.png", "data.size=128", "controller=rb_modulation"]

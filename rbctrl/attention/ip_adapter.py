@@ -1,0 +1,80 @@
+"""IP-Adapter: image tokens beside the text, in a cross-attention of their own.
+
+    out = W_o [ softmax(q K_text^T / sqrt(d)) V_text + scale softmax(q K_image^T / sqrt(d)) V_image ]
+
+The processors are diffusers' own, and are there while the prior has its adapter attached (`rbctrl.priors.ip_adapter`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from rbctrl.attention.base import Attention, references
+from rbctrl.attention.scope import installed
+from rbctrl.attention.sites import Site, find_sites, select
+
+
+@dataclass(frozen=True)
+class IPAdapter(Attention):
+    """Ye et al., IP-Adapter, 2023. https://arxiv.org/abs/2308.06721.
+
+    With `where` the blocks that carry style it is InstantStyle (Wang et al., 2024, https://arxiv.org/abs/2404.02733):
+    "up_blocks.0.attentions.1.*" of XL. The blocks that are not chosen attend to the text alone.
+
+    Args:
+        style: picture, or .safetensors of its embedding.
+        content: the same of a content image, whose tokens go before those of the style; None: there is none.
+        scale: of the attention to images; 0 is the text-only run, exactly.
+        where: patterns of names of blocks.
+
+    Raises:
+        ValueError: a negative scale.
+    """
+
+    needs_adapter: ClassVar[bool] = True
+
+    style: str
+    content: str | None = None
+    scale: float = 1.0
+    where: tuple[str, ...] = ("*",)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "where", (self.where,) if isinstance(self.where, str) else tuple(self.where))
+        if not self.scale >= 0:
+            raise ValueError(f"attention.scale must not be negative, got {self.scale}")
+
+    @property
+    def images(self) -> Mapping[str, str | None]:
+        return references(self.content, self.style) if self.scale > 0 else {"null": None}
+
+    @contextmanager
+    def scope(self, network: nn.Module, tail: Mapping[str, int]) -> Iterator[nn.Module]:
+        if not self.active:
+            yield network
+            return
+        sites = adapted(network)
+        if not sites:
+            raise ValueError(
+                f"attention=ip_adapter needs a network with an IP-Adapter, and this {type(network).__name__} has none: "
+                "prior=sd15 or prior=sdxl"
+            )
+        chosen = select(sites, self.where)
+        old = {site: site.module.processor.scale for site in sites}
+        with installed(network, {}):
+            try:
+                for site in sites:
+                    site.module.processor.scale = [self.scale if site in chosen else 0.0] * len(old[site])
+                yield network
+            finally:
+                for site, scale in old.items():
+                    site.module.processor.scale = scale
+
+
+def adapted(network: nn.Module) -> list[Site]:
+    """The blocks of a network whose processors hold the projections of an IP-Adapter."""
+    return [site for site in find_sites(network) if hasattr(site.module.processor, "to_k_ip")]
