@@ -19,8 +19,15 @@ from torch import Tensor, nn
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-# Classes that Lightning leaves in its checkpoints beside the weights; they are read as empty stand-ins.
-_LEFT_BEHIND = ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",)
+# What training loops leave in their checkpoints beside the weights; it is read as empty stand-ins.
+_LEFT_BEHIND = (
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+    "argparse.Namespace",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.dtype",
+)
+_TABLES = ("state_dict", "model_state_dict")  # keys that the weights stand under
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ def _cached(hub_id: str) -> bool:
 
 
 def read_tensors(file: RequiredFile) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of a checkpoint of `torch.save`, whose "state_dict" is unwrapped.
+    """The tensors of a safetensors file, or of a checkpoint of `torch.save`, whose table of weights is unwrapped.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -97,7 +104,8 @@ def read_tensors(file: RequiredFile) -> dict[str, Tensor]:
     """
     path = file.find()
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    content = content.get("state_dict", content) if isinstance(content, Mapping) else content
+    if isinstance(content, Mapping):
+        content = next((content[name] for name in _TABLES if name in content), content)
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"{path} holds no table of named tensors: it is no checkpoint of a network")
     return dict(content)
@@ -131,9 +139,18 @@ def _is_zip(path: Path) -> bool:
         return file.read(4) == b"PK\x03\x04"
 
 
+class _Empty:
+    def __new__(cls, *ignored: object) -> _Empty:
+        return object.__new__(cls)
+
+    def __init__(self, *ignored: object) -> None: ...
+
+    def __setstate__(self, ignored: object) -> None: ...
+
+
 def _stand_in(name: str) -> type:
     module, _, qualified = name.rpartition(".")
-    return type(qualified, (), {"__module__": module})
+    return type(qualified, (_Empty,), {"__module__": module})
 
 
 def _first_line(error: Exception) -> str:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 from weakref import WeakKeyDictionary
@@ -26,6 +25,7 @@ from rbctrl.devices import pick_device, pick_dtype
 from rbctrl.metrics import AnyMetric, SampleMetric, SetMetric, of_kind
 from rbctrl.noise import Noise
 from rbctrl.operators.base import Operator
+from rbctrl.pretrained.base import content_hash
 from rbctrl.priors.base import Prior
 from rbctrl.results import ResultStore, RowLogger, versions
 from rbctrl.solver import Sampler, Solver
@@ -147,10 +147,10 @@ class Experiment:
 
     @property
     def weights(self) -> str:
-        """The hash of the weights, made once as long as the prior lives."""
+        """The hash of the weights of prior and operator; that of the prior is made once as long as it lives."""
         if self.prior not in _WEIGHTS:
             _WEIGHTS[self.prior] = self.prior.fingerprint()
-        return _WEIGHTS[self.prior]
+        return "+".join(found for found in (_WEIGHTS[self.prior], self.operator.fingerprint()) if found)
 
     def key(self, record: Mapping[str, object]) -> str:
         """The key of the cell (`cell_key`); where the configuration is not known, a name that nothing else has."""
@@ -224,13 +224,7 @@ def _files(node: object) -> Iterator[tuple[str, str]]:
         for part in node.values() if isinstance(node, Mapping) else node:
             yield from _files(part)
     elif isinstance(node, str) and len(node) < 1000 and (path := Path(node).expanduser()).is_file():
-        stat = path.stat()
-        yield node, _hash(path, stat.st_mtime_ns, stat.st_size)
-
-
-@lru_cache(maxsize=1024)
-def _hash(path: Path, *version: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        yield node, content_hash(path)[:16]
 
 
 def note_impossible(study: Path, record: Mapping[str, object], why: str) -> None:

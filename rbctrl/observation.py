@@ -58,7 +58,7 @@ class Observation:
 
 def observe(operator: Operator, noise: Noise, image: Tensor, rng: ImageRNG) -> Observation:
     """Measures images [B, C, H, W] in [-1, 1] with a drawn operator. All samples of one item share one measurement."""
-    return given(operator, noise, noise.add(operator(image), rng.of_items()))
+    return given(operator, noise, noise.add(operator.measure(image), rng.of_items()))
 
 
 def given(operator: Operator, noise: Noise, y: Tensor) -> Observation:

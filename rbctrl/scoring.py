@@ -110,6 +110,7 @@ def _experiment(folder: Path, store: ResultStore) -> Experiment:
     if isinstance(config["data"].get("n"), int):  # the last command may have asked for fewer than earlier ones
         config["data"] = config["data"] | {"n": max(items, config["data"]["n"])}
     experiment = build_experiment(config)
+    experiment.operator.load()
     experiment.operator.to(experiment.solver.device, experiment.solver.dtype)
     return experiment
 

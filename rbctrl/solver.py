@@ -133,6 +133,8 @@ class Solver:
         if reason is not None:
             raise ValueError(f"this combination cannot work: {reason}")
         check_metrics(metrics or {}, setup)
+        if (doubt := self.operator.doubt(self.noise)) is not None:
+            log.warning(doubt)
         if self.running_cost is not None and not self.controller.uses_running_cost:
             log.warning(
                 "%s ignores the running cost, which here only enters the price of metrics=control: "
@@ -151,7 +153,8 @@ class Solver:
         self.operator.draw(ImageRNG(seed, ((item.name, 0),), self.dtype), shape)
         self.prior.state_shape(shape)
         decoded = tuple(self.prior.codec.decoded_shape(shape))
-        if decoded != shape and self.controller.uses_cost and isinstance(self.operator, LinearOperator):
+        linear = any(isinstance(part, LinearOperator) for part in self.operator.modules())
+        if decoded != shape and self.controller.uses_cost and linear:
             raise ValueError(
                 f"costs of this prior see previews {list(decoded)} of images {list(shape)}, which "
                 f"{type(self.operator).__name__} does not measure alike: take an operator of any size, such as a "
@@ -161,6 +164,7 @@ class Solver:
     def load(self) -> None:
         """Reads the weights and moves everything to the device."""
         self.prior.load()
+        self.operator.load()
         self.prior.to(self.device).requires_grad_(False)
         self.cost.to(self.device, self.dtype)
         self.operator.to(self.device, self.dtype)

@@ -31,6 +31,19 @@ def test_data_and_operators_that_cannot_be_built_without_a_file_are_listed(tmp_p
     assert f"{tmp_path}/faces" in found["data"].place and "mask.png" in found["operator"].place
 
 
+def test_the_weights_and_references_of_a_style_are_listed_by_part(tmp_path):
+    (tmp_path / "csd.bin").write_bytes(b"weights")
+    words = [f"operator.parts.style.descriptor.path={tmp_path}/csd.bin", "operator.parts.content.reference=cat.png"]
+    words += ["operator/descriptor@operator.parts.content.descriptor=clip"]
+    found = required_files(compose(["operator=parallel", "noise=none", "cost=parts", *words]))
+    assert {need.node for need in found} == {"operator"}
+    present = {need.place: need.present for need in found}
+    assert present == {f"{tmp_path}/csd.bin": True, "openai/clip-vit-large-patch14": False, "cat.png": False}
+    hints = " ".join(need.hint for need in found)
+    assert "operator.parts.style.descriptor.path=..." in hints and "CC-BY-4.0" in hints
+    assert "operator.parts.content.descriptor.model=..." in hints and "operator.parts.content.reference=..." in hints
+
+
 def test_an_error_of_another_kind_is_not_hidden():
     with pytest.raises(Exception, match="zetta"):
         required_files(compose(["controller=dps", "+controller.zetta=1"]))

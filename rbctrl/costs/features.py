@@ -18,3 +18,10 @@ class Cosine(Cost):
     def forward(self, image: Tensor, obs: Observation) -> Tensor:
         features, target = obs.operator(image).flatten(1), obs.y.flatten(1)
         return 1 - torch.nn.functional.cosine_similarity(features, target, dim=1)
+
+
+class SquaredDistance(Cost):
+    """|y - A(x)|^2: RB-Modulation's cost in the paper, and Gatys' style loss on `VGGGram`."""
+
+    def forward(self, image: Tensor, obs: Observation) -> Tensor:
+        return obs.residual(image).flatten(1).square().sum(1)

@@ -36,6 +36,22 @@ def read_image(path: Path) -> Tensor:
     return _to_tensor(photo.convert("RGB")) / 127.5 - 1
 
 
+def read_picture(path: str | Path, setting: str) -> Tensor:
+    """A picture that a setting names as [3, H, W] in [-1, 1].
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no image.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no picture {str(path)!r} ({setting})")
+    try:
+        return read_image(file)
+    except Unreadable as error:
+        raise ValueError(f"{path} {error}") from error
+
+
 def read_measurement(path: Path) -> Tensor:
     """A measurement: an image file, or a floating-point tensor in .npy or .pt, taken as it is.
 

@@ -9,6 +9,7 @@ network writes `project`, too: where two of them share the network (`trunk`), it
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 
 from torch import Tensor, nn
 
@@ -52,8 +53,8 @@ class Descriptor(nn.Module, ABC):
         return ""
 
     @property
-    def trunk(self) -> object:
-        """What `features` depends on: descriptors with the same object here, and no other, have the same features."""
+    def trunk(self) -> Hashable:
+        """What `features` depends on: descriptors whose trunks are equal have the same features of an image."""
         return self
 
     def load(self) -> None:

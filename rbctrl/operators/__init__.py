@@ -11,9 +11,11 @@ from rbctrl.operators.inpainting import BoxMask, FreeformMask, HalfMask, Mask, R
 from rbctrl.operators.jpeg import JPEG
 from rbctrl.operators.mask_file import MaskFile
 from rbctrl.operators.nonlinear_blur import NonlinearBlur
+from rbctrl.operators.parallel import Parallel
 from rbctrl.operators.phase_retrieval import PhaseRetrieval
 from rbctrl.operators.saturation import HighDynamicRange, Quantize
 from rbctrl.operators.separable import Downsample, DownsampleBicubic, GaussianBlur, Separable
+from rbctrl.operators.style import Style
 from rbctrl.operators.svd import SVD
 
 __all__ = [
@@ -39,10 +41,12 @@ __all__ = [
     "MotionBlur",
     "NonlinearBlur",
     "Operator",
+    "Parallel",
     "PhaseRetrieval",
     "PseudoInvertible",
     "Quantize",
     "RandomMask",
     "Separable",
+    "Style",
     "UndersampledFourier",
 ]

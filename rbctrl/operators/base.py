@@ -30,6 +30,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from rbctrl.checkpoints import RequiredFile
+from rbctrl.noise import Noise
 from rbctrl.operators.solve import conjugate_residual
 from rbctrl.operators.svd import SVD
 from rbctrl.rng import ImageRNG
@@ -49,6 +51,10 @@ class Operator(nn.Module, ABC):
     @abstractmethod
     def forward(self, image: Tensor) -> Tensor:
         """Images [B, C, H, W] to measurements [B, ...]."""
+
+    def measure(self, image: Tensor) -> Tensor:
+        """What y is before noise, [B, ...]: A(image), unless the operator has a picture of its own to measure."""
+        return self(image)
 
     def draw(self, rng: ImageRNG, shape: tuple[int, ...]) -> Operator:
         """The operator of one batch: what is random or depends on the image shape [C, H, W] is fixed, row by row."""
@@ -70,6 +76,21 @@ class Operator(nn.Module, ABC):
     def observed(self) -> Tensor | None:
         """1 where an entry of y is measured, 0 where it is not, broadcastable to y; None: everywhere."""
         return None
+
+    def doubt(self, noise: Noise) -> str | None:
+        """Why such a noise is hardly what is meant, in one sentence for the log; None if it may well be."""
+        return None
+
+    def load(self) -> None:
+        """Reads the weights, once, after everything that can be checked without them has been checked."""
+
+    def files(self) -> tuple[RequiredFile, ...]:
+        """What is read and does not come with the package; the paths of the configuration are known without it."""
+        return ()
+
+    def fingerprint(self) -> str:
+        """Identifies the weights, for the key of a result; empty where the configuration says it all."""
+        return ""
 
 
 class PseudoInvertible(Operator):

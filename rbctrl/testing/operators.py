@@ -33,7 +33,9 @@ def check_operator(operator: Operator, shape: tuple[int, ...] = (3, 128, 128), l
     Raises:
         CheckError: the first check that fails.
     """
-    operator, rng = copy.deepcopy(operator).double(), ImageRNG(0, _ROWS, torch.float64)
+    operator, rng = copy.deepcopy(operator), ImageRNG(0, _ROWS, torch.float64)
+    operator.load()
+    operator.double()
     if linear is None:
         linear = isinstance(operator, LinearOperator)
     if linear and not isinstance(operator, LinearOperator):
