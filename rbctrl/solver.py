@@ -19,6 +19,7 @@ from rbctrl.devices import full_fp32
 from rbctrl.metrics.base import AnyMetric, PathMetric, PathScores, check_metrics
 from rbctrl.noise import Noise
 from rbctrl.observation import Evaluations, Objective, Observation, given, observe
+from rbctrl.offload import place
 from rbctrl.operators.base import LinearOperator, Operator
 from rbctrl.priors.base import Prior
 from rbctrl.process import ReverseProcess
@@ -165,11 +166,11 @@ class Solver:
         """Reads the weights and moves everything to the device."""
         self.prior.load()
         self.operator.load()
-        self.prior.to(self.device).requires_grad_(False)
-        self.cost.to(self.device, self.dtype)
-        self.operator.to(self.device, self.dtype)
-        if self.running_cost is not None:
-            self.running_cost.to(self.device, self.dtype)
+        self.prior.requires_grad_(False)
+        others = [part for part in (self.operator, self.cost, self.running_cost) if part is not None]
+        for part in others:
+            part.to(self.dtype)
+        place(self.prior, others, self.device)
 
     def solve(self, batch: Batch, seed: int, scores: Mapping[str, PathMetric] | None = None) -> Solution:
         """Restores one batch. The result of a row depends on its (item, sample) and the seed, not on the batch.

@@ -10,6 +10,7 @@ decoders overflow and their gradients vanish.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
@@ -18,6 +19,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from rbctrl.codecs.base import Codec
 from rbctrl.codecs.saving import forget_inputs, recompute_layers
+from rbctrl.offload import SAMPLING, Part
 from rbctrl.rng import ImageRNG
 
 Quantize = Literal["straight_through", "none"]
@@ -75,6 +77,9 @@ class Autoencoder(Codec):
 
     def fingerprint(self) -> str:
         return self._fingerprint if isinstance(self._fingerprint, str) else self._fingerprint()
+
+    def parts(self) -> tuple[Part, ...]:
+        return (Part("autoencoder", SAMPLING, self.model),)
 
     @property
     def config(self) -> Mapping[str, object]:
@@ -177,6 +182,10 @@ class Previewed(Codec):
 
     def fingerprint(self) -> str:
         return "+".join(part for part in (self.full.fingerprint(), self.preview.fingerprint()) if part)
+
+    def parts(self) -> tuple[Part, ...]:
+        preview = (replace(part, name="preview") for part in self.preview.parts())
+        return (*preview, *(replace(part, phase="rendering") for part in self.full.parts()))
 
     def state_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
         shape, previewed = self.full.state_shape(image_shape), self.preview.state_shape(image_shape)

@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from rbctrl.checkpoints import RequiredFile
+from rbctrl.offload import Part
 from rbctrl.rng import ImageRNG
 
 
@@ -37,6 +38,10 @@ class Codec(nn.Module, ABC):
 
     def files(self) -> tuple[RequiredFile, ...]:
         """What `load` reads and does not come with the package."""
+        return ()
+
+    def parts(self) -> tuple[Part, ...]:
+        """What can be moved to and from a GPU on its own, when the weights are there."""
         return ()
 
     def render(self, x0: Tensor, rng: ImageRNG | None = None) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rbctrl.checkpoints import RequiredFile, fill, read_tensors
 from rbctrl.codecs.base import Codec
+from rbctrl.offload import SAMPLING, Part
 
 SCALE = 8  # pixels of a preview per latent pixel and side
 
@@ -77,6 +78,9 @@ class Previewer(Codec):
 
     def files(self) -> tuple[RequiredFile, ...]:
         return (self.file,)
+
+    def parts(self) -> tuple[Part, ...]:
+        return (Part("previewer", SAMPLING, self.network),)
 
     def state_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
         return (self.channels, *(side // SCALE for side in image_shape[1:]))

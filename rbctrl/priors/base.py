@@ -13,6 +13,7 @@ from rbctrl.checkpoints import RequiredFile
 from rbctrl.codecs import Codec, Identity
 from rbctrl.noise import GaussianNoise, Noise
 from rbctrl.observation import Observation
+from rbctrl.offload import Budget, Part, Residency
 from rbctrl.operators.base import LinearOperator, Operator
 from rbctrl.rng import ImageRNG
 from rbctrl.schedules import NoiseSchedule
@@ -41,11 +42,15 @@ class Prior(nn.Module, ABC):
         schedule: levels (alpha_t, sigma_t).
         codec: between images and states.
         evaluations: of the network in one `predict`; 2 under classifier-free guidance.
+        budget: of the GPU that its parts take turns on; None: they are there together.
+        residency: which of them is, during a run on a budget.
     """
 
     schedule: NoiseSchedule
     codec: Codec
     evaluations: int = 1
+    budget: Budget | None = None
+    residency: Residency | None = None
 
     def __init__(self, schedule: NoiseSchedule, codec: Codec | None = None) -> None:
         super().__init__()
@@ -58,6 +63,10 @@ class Prior(nn.Module, ABC):
     def load(self) -> None:
         """Reads the weights, once, after everything that can be checked without them has been checked."""
         self.codec.load()
+
+    def parts(self) -> tuple[Part, ...]:
+        """What can be moved to and from a GPU on its own, when the weights are there."""
+        return self.codec.parts()
 
     def scope(self) -> AbstractContextManager[object]:
         """Entered around a run, backward passes included; what it changes in a network is undone at its end."""

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from rbctrl.codecs import Autoencoder
+from rbctrl.offload import Budget
 from rbctrl.pretrained import Source
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -29,9 +30,12 @@ class Memory:
         vae_checkpoint: the same for the autoencoder, block by block and layer by layer: two more forwards.
         vae_slicing: the autoencoder takes one image of a batch at a time.
         vae_tiling: and one tile of an image at a time, which is an approximation.
+        gpu: GiB of a GPU on which the parts of the model take turns, if they do not fit together (`rbctrl.offload`);
+            None puts everything there at once.
+        reserve: GiB of it for activations.
 
     Raises:
-        ValueError: no such precision.
+        ValueError: no such precision, or what does not go together.
     """
 
     precision: Precision = "float32"
@@ -41,10 +45,19 @@ class Memory:
     vae_checkpoint: bool = True
     vae_slicing: bool = False
     vae_tiling: bool = False
+    gpu: float | None = None
+    reserve: float = 4.0
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
             raise ValueError(f"memory.precision is one of {', '.join(get_args(Precision))}, got {self.precision!r}")
+        if self.budget is not None and self.compile:
+            raise ValueError("memory.compile and memory.gpu exclude each other: what is compiled stays where it is")
+
+    @property
+    def budget(self) -> Budget | None:
+        """Of the GPU."""
+        return None if self.gpu is None else Budget(self.gpu, self.reserve)
 
     @property
     def dtype(self) -> torch.dtype:

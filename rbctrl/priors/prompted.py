@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rbctrl.attention import Attention, NoAttention
 from rbctrl.checkpoints import RequiredFile
+from rbctrl.offload import SAMPLING, Part
 from rbctrl.priors.base import Estimate, Prior
 from rbctrl.priors.guidance import Condition, Guidance
 from rbctrl.priors.network import NetworkPrior
@@ -91,6 +92,9 @@ class PromptedPrior(Prior):
             name = self.guidance.single(self.prompt.same(self.negative))
             self.single = None if name is None else getattr(self, name)
         self.denoiser.load()
+
+    def parts(self) -> tuple[Part, ...]:
+        return (Part("network", SAMPLING, self.denoiser.network), *self.codec.parts())
 
     @property
     def evaluations(self) -> int:

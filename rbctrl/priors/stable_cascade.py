@@ -137,7 +137,9 @@ class StableCascade:
             fingerprint=self._fingerprint,
         )
         files = (*self.source.files(), *required(self.attention.images))
-        return PromptedPrior(denoiser, embed, guidance, files, self.attention)
+        prior = PromptedPrior(denoiser, embed, guidance, files, self.attention)
+        prior.budget = self.memory.budget
+        return prior
 
     def _network(self) -> nn.Module:
         from diffusers import StableCascadeUNet

@@ -12,6 +12,7 @@ from rbctrl.checkpoints import RequiredFile
 from rbctrl.codecs import Codec, Previewer
 from rbctrl.codecs.previewer import SCALE
 from rbctrl.integrators import DDIM
+from rbctrl.offload import Part
 from rbctrl.pretrained import Source
 from rbctrl.priors.base import Estimate
 from rbctrl.priors.cascade_networks import StageB
@@ -90,6 +91,10 @@ class Stages(nn.Module):
         """Identifies the weights."""
         return self.source.fingerprint(self.part, "vqgan")
 
+    def parts(self) -> tuple[Part, ...]:
+        """What can be moved to and from a GPU on its own."""
+        return Part("stage B", "stage B", self.prior.network), Part("stage A", "stage A", self.stage_a)
+
     @torch.no_grad()
     def __call__(self, latent: Tensor, rng: ImageRNG) -> Tensor:
         """Images [B, 3, H, W], near [-1, 1], of latents [B, 16, h, w]; noise under the keys "stage_b/..."."""
@@ -139,6 +144,9 @@ class CascadeCodec(Codec):
 
     def files(self) -> tuple[RequiredFile, ...]:
         return (*self.preview.files(), *(() if self.stages is None else self.stages.source.files()))
+
+    def parts(self) -> tuple[Part, ...]:
+        return (*self.preview.parts(), *(() if self.stages is None else self.stages.parts()))
 
     def state_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(image_shape) != 3 or image_shape[0] != 3 or any(side % MULTIPLE for side in image_shape[1:]):

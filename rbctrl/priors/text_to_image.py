@@ -101,7 +101,9 @@ class TextToImage:
             fingerprint=self._fingerprint,
         )
         kind = AdaptedPrior if self.attention.active else PromptedPrior
-        return kind(denoiser, self._embed, self.guidance, self._files(), self.attention)
+        prior = kind(denoiser, self._embed, self.guidance, self._files(), self.attention)
+        prior.budget = self._saving.budget
+        return prior
 
     @property
     def _saving(self) -> Memory:
