@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 GIB = 2**30
 SAMPLING = "sampling"
-Move = Callable[[nn.Module, torch.device], object]
+Move = Callable[[nn.Module, torch.device, bool], object]  # module, place, and whether its children stay behind
 
 
 @dataclass(frozen=True)
@@ -145,9 +145,9 @@ class Residency:
         if phase == self.present:
             return
         for module in self.phases.get(self.present, ()):
-            self._move(module, torch.device("cpu"))
+            self._move(module, torch.device("cpu"), False)
         for module in self.phases[phase]:
-            self._move(module, self.device)
+            self._move(module, self.device, False)
         self.present = phase
 
     def end(self) -> None:
@@ -169,27 +169,32 @@ def place(prior: Prior, others: Sequence[nn.Module], device: torch.device, move:
     if prior.residency is not None:
         prior.residency.end()
         prior.residency = None
-    parts = (*prior.parts(), *(Part(type(other).__name__, SAMPLING, other) for other in others if size(other)))
-    if prior.budget is None or device.type == "cpu" or not parts:
-        if prior.budget is not None:
-            log.info("memory: there is no GPU, so nothing is moved")
+    plan = _plan(prior, others, device)
+    if plan is None or plan.at_once:
         for module in (prior, *others):
-            move(module, device)
+            move(module, device, False)
         return
-    plan = Plan(tuple(sorted(parts, key=lambda part: part.phase != SAMPLING)), prior.budget)
+    for module in _outside((prior, *others), plan.parts):
+        move(module, device, True)
+    phases = {name: [part.module for part in parts] for name, parts in plan.phases.items()}
+    for module in (module for name, modules in phases.items() if name != SAMPLING for module in modules):
+        move(module, torch.device("cpu"), False)
+    prior.residency = Residency(phases, device, move)
+
+
+def _plan(prior: Prior, others: Sequence[nn.Module], device: torch.device) -> Plan | None:
+    """The plan of a prior with a budget, which is logged; None without a budget, or without a GPU."""
+    if prior.budget is None:
+        return None
+    if device.type == "cpu":
+        log.info("memory: there is no GPU, so nothing is moved")
+        return None
+    more = (Part(type(other).__name__, SAMPLING, other) for other in others if size(other))
+    plan = Plan(tuple(sorted((*prior.parts(), *more), key=lambda part: part.phase != SAMPLING)), prior.budget)
     log.info("memory: %s", plan.describe())
     if plan.excess():
         log.warning("memory: %s", plan.excess())
-    if plan.at_once:
-        for module in (prior, *others):
-            move(module, device)
-        return
-    _move_rest((prior, *others), plan.parts, device)
-    phases = {name: [part.module for part in found] for name, found in plan.phases.items()}
-    for modules in list(phases.values())[1:]:
-        for module in modules:
-            move(module, torch.device("cpu"))
-    prior.residency = Residency(phases, device, move)
+    return plan
 
 
 def size(module: nn.Module) -> int:
@@ -198,17 +203,18 @@ def size(module: nn.Module) -> int:
     return sum(value.numel() * value.element_size() for value in tensors.values())
 
 
-def _move(module: nn.Module, device: torch.device) -> None:
-    nn.Module.to(module, device)  # that of diffusers warns of half precision on a CPU, where nothing runs here
+def _move(module: nn.Module, device: torch.device, alone: bool) -> None:
+    if alone:
+        module._apply(lambda value: value.to(device), recurse=False)
+    else:
+        nn.Module.to(module, device)  # that of diffusers warns of half precision on a CPU, where nothing runs here
 
 
-def _move_rest(modules: Sequence[nn.Module], parts: Sequence[Part], device: torch.device) -> None:
-    """Whatever is in no part, such as embedded prompts."""
+def _outside(modules: Sequence[nn.Module], parts: Sequence[Part]) -> list[nn.Module]:
+    """Those with tensors that are in no part, such as embedded prompts."""
     inside = {id(inner) for part in parts for inner in part.module.modules()}
-    for module in modules:
-        for inner in module.modules():
-            if id(inner) not in inside:
-                inner._apply(lambda value: value.to(device), recurse=False)
+    found = (inner for module in modules for inner in module.modules() if id(inner) not in inside)
+    return [inner for inner in found if [*inner.parameters(False), *inner.buffers(False)]]
 
 
 def _listed(parts: Sequence[Part]) -> str:

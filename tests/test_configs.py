@@ -65,6 +65,8 @@ NEEDS = {
     ("attention", "concat"): ["prior=cascade", "attention.style=style.png"],
     ("attention", "ip_adapter"): ["prior=sdxl", "attention.style=style.png"],
     ("attention", "instant_style"): ["prior=sdxl", "attention.style=style.png"],
+    ("prior/memory", "12GB"): ["prior=cascade"],
+    ("prior/memory", "24GB"): ["prior=cascade"],
     ("prior/memory", "full"): ["prior=sd15"],
     ("prior/memory", "half"): ["prior=sd15"],
     ("prior/memory", "tight"): ["prior=sd15"],

@@ -177,6 +177,13 @@ def autoencoder(**kwargs):
     return seeded(lambda: diffusers.AutoencoderKL(**(settings | kwargs)))
 
 
+def tiny_autoencoder(**kwargs):
+    """An AutoencoderTiny of f = 2, in place of TAESD."""
+    channels = {"encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8)}
+    blocks = {"num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1)}
+    return seeded(lambda: diffusers.AutoencoderTiny(**(channels | blocks | kwargs)).eval())
+
+
 def clip(projected=False, seed=1):
     """A CLIP text encoder of two layers."""
     config = transformers.CLIPTextConfig(

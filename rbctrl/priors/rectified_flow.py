@@ -48,7 +48,7 @@ def stable_diffusion_3(
     """
     encoders = ("text_encoder", "text_encoder_2", *(("text_encoder_3",) if t5_length else ()))
     encode = partial(encode_sd3, length=t5_length)
-    family = Family("transformer", "SD3Transformer2DModel", SD3, "t", encoders, encode, patch=2)
+    family = Family("transformer", "SD3Transformer2DModel", SD3, "t", encoders, encode, 2, "madebyollin/taesd3")
     parts = source(model, published=published, variant=variant, local_files_only=local_files_only)
     texts = Texts(prompt, negative_prompt, embeddings)
     return TextToImage(family, parts, RectifiedFlow(), "flow", check_flow, texts, guidance, memory, preview).prior()
@@ -88,7 +88,14 @@ def flux(
     adapter = partial(Flux, distilled_guidance=distilled_guidance)
     encode = partial(encode_flux, length=t5_length)
     family = Family(
-        "transformer", "FluxTransformer2DModel", adapter, "t", ("text_encoder", "text_encoder_2"), encode, 2
+        "transformer",
+        "FluxTransformer2DModel",
+        adapter,
+        "t",
+        ("text_encoder", "text_encoder_2"),
+        encode,
+        patch=2,
+        tiny="madebyollin/taef1",
     )
     parts = source(model, published=published, variant=variant, local_files_only=local_files_only)
     texts = Texts(prompt, negative_prompt, embeddings)

@@ -17,9 +17,10 @@ from rbctrl.priors.text import Texts, encode_sd, encode_xl
 from rbctrl.priors.text_to_image import Family, TextToImage
 from rbctrl.schedules import DiscreteVP
 
+_CLIPS = ("text_encoder", "text_encoder_2")
 FAMILIES = {
-    "sd": Family("unet", "UNet2DConditionModel", UNet, "index", ("text_encoder",), encode_sd),
-    "xl": Family("unet", "UNet2DConditionModel", UNet, "index", ("text_encoder", "text_encoder_2"), encode_xl),
+    "sd": Family("unet", "UNet2DConditionModel", UNet, "index", _CLIPS[:1], encode_sd),
+    "xl": Family("unet", "UNet2DConditionModel", UNet, "index", _CLIPS, encode_xl, tiny="madebyollin/taesdxl"),
 }
 
 

@@ -37,6 +37,7 @@ class Family:
         encoders: names of the text encoders.
         encode: prompts to embeddings.
         patch: the sides of latents are multiples of it.
+        tiny: where a tiny autoencoder of its latents is published.
     """
 
     network: str
@@ -46,6 +47,7 @@ class Family:
     encoders: tuple[str, ...]
     encode: Encode
     patch: int = 1
+    tiny: str = "madebyollin/taesd"
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,11 @@ class TextToImage:
         full = self._saving.autoencoder(self.source, "AutoencoderKL", "vae")
         if self.preview is None:
             return full
-        tiny = Folder(self.preview, "madebyollin/taesd", "prior.preview")
-        return Previewed(full, self._saving.autoencoder(tiny, "AutoencoderTiny", ""))
+        return Previewed(full, self._saving.autoencoder(self._tiny, "AutoencoderTiny", ""))
+
+    @property
+    def _tiny(self) -> Folder:
+        return Folder(self.preview or "", self.family.tiny, "prior.preview")
 
     def _embed(self) -> tuple[Embedding, Embedding]:
         """Both prompts; before that, whether the model is what this prior says it is."""
@@ -137,7 +142,7 @@ class TextToImage:
         return prompts[0].beside(images[0]), prompts[1].beside(images[1])
 
     def _files(self) -> tuple[RequiredFile, ...]:
-        more = self.ip_adapter.files() if self.attention.active else ()
+        more = (self.ip_adapter.files() if self.attention.active else ()) + (self._tiny.files() if self.preview else ())
         return (*self.source.files(), *more, *required(self.attention.images))
 
     def _fingerprint(self) -> str:
