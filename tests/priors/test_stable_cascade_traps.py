@@ -20,6 +20,7 @@ from rbctrl.noise import NoNoise
 from rbctrl.observation import Objective, observe
 from rbctrl.operators import Style
 from rbctrl.priors.stable_cascade import stable_cascade
+from rbctrl.priors.stage_b import Stages
 from rbctrl.process import ddim
 from rbctrl.rng import ImageRNG
 from rbctrl.sampling import sample
@@ -151,7 +152,7 @@ def test_the_stages_render_the_last_controlled_estimate_not_the_state(folder, mo
     """They differ: the process ends at sigma = 0.01, and diffusers returns the state."""
     prior = make(folder, decoder=str(folder / "b"))
     run, given = run_of(prior), []
-    monkeypatch.setattr(prior.codec, "stages", lambda latent, rng: given.append(latent) or latent)
+    monkeypatch.setattr(Stages, "__call__", lambda _, latent, rng: given.append(latent) or latent)
     controller = RBModulation()
     result = sample(run, controller)
     controller.render(run, result.x0_hat)
