@@ -13,6 +13,8 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
+from rbctrl.literal import literal
+
 
 class RowLogger(ABC):
     """Receives every row of a run."""
@@ -120,7 +122,7 @@ class TensorBoard(RowLogger):
         from omegaconf import OmegaConf
 
         self._logger, self._step = TensorBoardLogger(folder, name="tensorboard", version=""), 0
-        text = OmegaConf.to_yaml(OmegaConf.create(dict(config)))
+        text = OmegaConf.to_yaml(OmegaConf.create(literal(config)))
         self._logger.experiment.add_text("config", "".join(f"    {line}\n" for line in text.splitlines()))
 
     def write(self, rows: Sequence[Mapping[str, object]]) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from rbctrl.checkpoints import RequiredFile
+from rbctrl.literal import to_instantiate
 
 PARTS = ("data", "operator", "cost", "running_cost", "controller", "metrics", "prior")
 
@@ -55,7 +57,8 @@ def _of_node(cfg: DictConfig, node: str) -> Iterator[Requirement]:
     if OmegaConf.select(cfg, node) is None:
         return
     try:
-        built = instantiate(cfg[node], _convert_="all")
+        resolved: Any = OmegaConf.to_container(cfg, resolve=True)
+        built = instantiate(to_instantiate({node: resolved[node]}), _convert_="all")[node]
     except InstantiationException as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise

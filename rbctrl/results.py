@@ -33,6 +33,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from rbctrl.journal import Journal, Record, decode, encode, read
+from rbctrl.literal import literal
 from rbctrl.loggers import RowLogger, plain
 from rbctrl.pictures import Kind, image_path, replace_file, save_picture, to_picture
 from rbctrl.versions import versions
@@ -118,10 +119,10 @@ class ResultStore:
 
     def save_config(self, config: Mapping, versions: Mapping[str, str]) -> None:
         """Writes config.yaml and versions.json, and tells the loggers."""
-        node = OmegaConf.create(config)  # type: ignore[call-overload]
+        node = OmegaConf.create(literal(config))
         _save_text(self.folder / "config.yaml", OmegaConf.to_yaml(node))
         _save_text(self.folder / "versions.json", json.dumps(dict(versions), indent=2, sort_keys=True) + "\n")
-        container = OmegaConf.to_container(node)
+        container = OmegaConf.to_container(node, resolve=True)
         for logger in self.loggers:
             logger.start(self.folder, container)  # type: ignore[arg-type]
 

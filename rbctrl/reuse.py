@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
 from rbctrl.data.remembered import Remembered
+from rbctrl.literal import to_instantiate
 
 _KEPT: dict[str, tuple[str, object]] = {}
 
@@ -31,9 +31,9 @@ def build_experiment(config: Mapping[str, object]) -> Any:  # noqa: ANN401
         hydra.errors.InstantiationException: a part cannot be made.
     """
     if not {"data", "prior"} <= set(config):
-        return instantiate(OmegaConf.create(dict(config)), _convert_="all")
+        return instantiate(to_instantiate(config), _convert_="all")
     rest = {name: node for name, node in config.items() if name not in ("data", "prior")}
-    make = instantiate(OmegaConf.create(rest), _convert_="all", _partial_=True)
+    make = instantiate(to_instantiate(rest), _convert_="all", _partial_=True)
     data = reused("data", config["data"], lambda data: Remembered(data))
     prior = reused("prior", config["prior"])
     try:
@@ -47,5 +47,5 @@ def reused(group: str, node: object, finish: Callable[[Any], object] = lambda pa
     key = json.dumps(node, sort_keys=True, default=str)
     if _KEPT.get(group, ("", None))[0] != key:
         _KEPT.pop(group, None)  # its memory is free before the next one is made
-        _KEPT[group] = key, finish(instantiate(OmegaConf.create({group: node}), _convert_="all")[group])
+        _KEPT[group] = key, finish(instantiate(to_instantiate({group: node}), _convert_="all")[group])
     return _KEPT[group][1]

@@ -104,7 +104,7 @@ def score_cell(folder: Path, metrics: Mapping[str, AnyMetric], batch_size: int =
 
 def _experiment(folder: Path, store: ResultStore) -> Experiment:
     """The experiment of a cell on all items that it has rows of; its own metrics and loggers are not made."""
-    record = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    record = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=True)
     config = record["config"] | {"metrics": {"psnr": {"_target_": "rbctrl.metrics.PSNR"}}, "logger": {}}  # type: ignore
     items = len({row["item"] for row in store.rows})
     if isinstance(config["data"].get("n"), int):  # the last command may have asked for fewer than earlier ones

@@ -163,9 +163,9 @@ class Solver:
             )
 
     def load(self) -> None:
-        """Reads the weights and moves everything to the device."""
-        self.prior.load()
+        """Reads the weights, those of the prior last, and moves everything to the device."""
         self.operator.load()
+        self.prior.load()
         self.prior.requires_grad_(False)
         others = [part for part in (self.operator, self.cost, self.running_cost) if part is not None]
         for part in others:

@@ -17,6 +17,7 @@ VERBS = {
     "list": "[group]: the configuration groups, or the options of one group",
     "show": "[key=value ...]: the composed configuration, without running it",
     "check": "operator=my_lab.fog.Fog ...: does a part of your own keep its contract?",
+    "stylize": '--style FILE --prompt "..." [--content FILE] [key=value ...]: an image of a text in a picture\'s style',
     "draw": "operator=... data=... --out=FILE.npz: the masks or kernels that a run would draw, for operator.file",
     "help": "this text",
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from rbctrl.journal import Journal, read
 
@@ -33,7 +33,7 @@ class Requests(Callback):
 def job_words(config: DictConfig) -> list[list[str]]:
     """The words of each job of a sweep, as its record will have them."""
     params = config.hydra.sweeper.get("params") or {}
-    words = [f"{name}={value}" for name, value in params.items()] + list(config.hydra.overrides.task)
+    words = [f"{name}={value}" for name, value in params.items()] + OmegaConf.to_container(config.hydra.overrides.task)
     (jobs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(words), None)
     return [[word for word in job if not word.lstrip("+~").startswith(("hydra.", "hydra/"))] for job in jobs]
 

@@ -125,7 +125,7 @@ def record_of(cfg: DictConfig) -> dict:
     choices = {str(k): v for k, v in hydra_cfg.runtime.choices.items() if v is not None}
     return {
         "choices": {k: choices[k] for k in sorted(choices) if not k.startswith("hydra/")},
-        "overrides": list(hydra_cfg.overrides.task),
+        "overrides": OmegaConf.to_container(hydra_cfg.overrides.task),  # as typed: ${...} of a word is not resolved
         "config": OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True),
     }
 

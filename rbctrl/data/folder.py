@@ -54,30 +54,38 @@ class _Files(Data):
 class Folder(_Files):
     """Images of any size and mode in a folder and the folders below it, or one image file.
 
-    With `size`, images are cropped at the centre to a square and reduced; smaller ones are skipped, never enlarged.
-    Without it they are cropped at the centre to sides that are multiples of 8. Hidden files, and files that are no
-    images by their ending, are left out.
+    With `size`, images are cropped at the centre to a square and reduced; smaller ones are skipped unless `enlarge`
+    says that pixels may be made up, as for a reference of style. Without it they are cropped at the centre to sides
+    that are multiples of 8. Hidden files, and files that are no images by their ending, are left out.
 
     Args:
         path: of the folder or the file.
         size: side of the images; None: keep theirs.
         n: use the first n files only; None: all.
         pattern: glob on file names.
+        enlarge: smaller images to `size`.
 
     Raises:
         FileNotFoundError: the path does not exist.
         ValueError: no file matches, or size or n is not positive. While iterating: not one file can be used.
     """
 
-    def __init__(self, path: str | Path, size: int | None = None, n: int | None = None, pattern: str = "*") -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        size: int | None = None,
+        n: int | None = None,
+        pattern: str = "*",
+        enlarge: bool = False,
+    ) -> None:
         check_positive("size", size)
         super().__init__(path, pattern, n, _image_suffixes())
-        self.size = size
+        self.size, self.enlarge = size, enlarge
 
     def _item(self, name: str, file: Path) -> Item:
         image = read_image(file)
         width, height = image.shape[2], image.shape[1]
-        smallest = self.size or _MULTIPLE
+        smallest = _MULTIPLE if self.size is None or self.enlarge else self.size
         if min(width, height) < smallest:
             raise Unreadable(f"has {width} x {height} pixels, fewer than {smallest} on a side")
         if self.size is not None:

@@ -18,6 +18,7 @@ from rbctrl.metrics.distribution import FID, KID, Features, SetMetric
 from rbctrl.metrics.lpips import LPIPS
 from rbctrl.metrics.moments import CovarianceError, MeanError, VarianceRatio
 from rbctrl.metrics.restoration import PSNR, SSIM
+from rbctrl.metrics.style import Similarity
 from rbctrl.metrics.wasserstein import Floor, ModeWeightTV, SlicedWasserstein
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "Residual",
     "SampleMetric",
     "SetMetric",
+    "Similarity",
     "SlicedWasserstein",
     "Surprise",
     "VarianceRatio",

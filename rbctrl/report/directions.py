@@ -13,6 +13,8 @@ Direction = Literal["higher", "lower"]
 KNOWN: dict[str, Direction] = {
     "psnr": "higher",
     "ssim": "higher",
+    "similarity": "higher",
+    "similarity_gram": "higher",
     "lpips": "lower",
     "fid": "lower",
     "kid": "lower",

@@ -179,7 +179,7 @@ def _record(file: Path) -> dict | None:
     if not file.is_file():
         return None
     try:
-        record = OmegaConf.to_container(OmegaConf.load(file))
+        record = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException):  # half a file of a killed run
         return None
     is_ours = isinstance(record, dict) and all(isinstance(record.get(key), dict) for key in ("choices", "config"))

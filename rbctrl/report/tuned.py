@@ -22,5 +22,5 @@ def untuned_lines(units: Units, runs: Sequence[RunFolder]) -> frozenset[int]:
 
 
 def _is_tuned(run: RunFolder) -> bool:
-    record = OmegaConf.to_container(OmegaConf.load(run.folder / "config.yaml"))
+    record = OmegaConf.to_container(OmegaConf.load(run.folder / "config.yaml"), resolve=True)
     return is_tuned(record["config"])  # type: ignore[index, call-overload]

@@ -50,6 +50,12 @@ def test_corrupt_and_tiny_files_are_named_and_the_rest_goes_on(folder):
     assert len(data) == 5
 
 
+def test_a_small_picture_is_enlarged_where_pixels_may_be_made_up(folder):
+    save(folder / "tiny.png", 12, 40)
+    data = Folder(folder, size=48, enlarge=True)
+    assert {tuple(image.shape) for image in contents(data).values()} == {(3, 48, 48)} and data.skipped == []
+
+
 def test_files_that_are_no_images_by_their_ending_are_counted_not_opened(folder):
     (folder / "notes.txt").write_text("hello")
     (folder / ".hidden.png").write_bytes(b"")

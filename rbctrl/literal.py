@@ -1,0 +1,39 @@
+"""Text that is meant as it is, whatever Hydra and OmegaConf would read in it: prompts and paths of any characters.
+
+OmegaConf takes "${" in a string for the beginning of an interpolation, and Hydra's grammar takes commas, quotes and
+brackets for its own. A resolved configuration has no interpolations left, only text that may look like one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+
+def literal(node: Any) -> Any:  # noqa: ANN401
+    """A node of a resolved configuration such that OmegaConf, once it resolves it, gives the node back."""
+    if isinstance(node, str):
+        return re.sub(r"(\\*)\$\{", lambda match: 2 * match[1] + r"\${", node)
+    if isinstance(node, Mapping):
+        return {name: literal(part) for name, part in node.items()}
+    return [literal(part) for part in node] if isinstance(node, list | tuple) else node
+
+
+def to_instantiate(node: Mapping[str, object]) -> DictConfig:
+    """A resolved configuration for Hydra's `instantiate`, which resolves twice: each constructor gets its text."""
+    return OmegaConf.create(literal(literal(node)))
+
+
+def quoted(text: str) -> str:
+    """Text as the value of a word of Hydra's command line, key=value: nothing in it is grammar or interpolation.
+
+    Raises:
+        ValueError: it is "???", which is how a configuration says that a value is missing, however it is quoted.
+    """
+    if text == "???":
+        raise ValueError("the text '???' alone stands for a missing value in a configuration: write it another way")
+    text = re.sub(r"(\\*)'", lambda match: 2 * match[1] + r"\'", literal(text))
+    return "'" + re.sub(r"\\+$", lambda match: 2 * match[0], text) + "'"
