@@ -65,6 +65,7 @@ NEEDS = {
     ("attention", "concat"): ["prior=cascade", "attention.style=style.png"],
     ("attention", "ip_adapter"): ["prior=sdxl", "attention.style=style.png"],
     ("attention", "instant_style"): ["prior=sdxl", "attention.style=style.png"],
+    ("operator", "cascade_composition"): ["operator.parts.content.reference=style.png"],
     ("prior/memory", "12GB"): ["prior=cascade"],
     ("prior/memory", "24GB"): ["prior=cascade"],
     ("prior/memory", "full"): ["prior=sd15"],
@@ -124,10 +125,12 @@ def published(preset):
     return published(base[1]) if base else "RBCTRL_DATA" in text
 
 
-PROTOCOLS = [preset for preset in options("experiment") if published(preset)]
+STYLIZING = ("cascade", "cascade_composition", "sdxl_style")  # tests/test_style_presets.py
+RESTORING = [preset for preset in options("experiment") if preset not in STYLIZING]
+PROTOCOLS = [preset for preset in RESTORING if published(preset)]
 
 
-@pytest.mark.parametrize("preset", [preset for preset in options("experiment") if preset not in PROTOCOLS])
+@pytest.mark.parametrize("preset", [preset for preset in RESTORING if preset not in PROTOCOLS])
 def test_preset_runs_end_to_end(preset, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = [f"experiment={preset}", "sampler.n_steps=3", f"hydra.run.dir={tmp_path}/out"]

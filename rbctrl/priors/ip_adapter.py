@@ -8,6 +8,7 @@ Between runs the network is as it was: the adapter lies beside it and is attache
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -189,7 +190,7 @@ def read_adapter(path: Path, network: nn.Module, tokens: int) -> Adapter:
     check_fit(
         path, f"{len(layers) // 2} cross-attentions", layers, shapes(state["ip_adapter"]) | dict.fromkeys(left_over, ())
     )
-    with _kept(network):
+    with _kept(network), _unwarned():
         try:
             load([state], low_cpu_mem_usage=False)
         except (KeyError, RuntimeError) as error:
@@ -214,6 +215,18 @@ def _expected(network: nn.Module) -> dict[str, tuple[int, ...]]:
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """The loader casts the network to the precision that it has, of which diffusers warns."""
+    logger = logging.getLogger("diffusers.models.modeling_utils")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager

@@ -28,8 +28,8 @@ from rbctrl.priors.text import Texts, encode_cascade
 from rbctrl.schedules import Cosine
 
 _PREVIEWER = (
-    "it is published as previewer.safetensors with Stable Cascade's original files, which are believed to lie in "
-    "https://huggingface.co/stabilityai/stable-cascade"
+    "it is published at https://huggingface.co/stabilityai/stable-cascade "
+    "(hf download stabilityai/stable-cascade previewer.safetensors --local-dir FOLDER)"
 )
 
 

@@ -1,0 +1,130 @@
+"""Presets of stylization: the published settings, what they need, and runs of them on tiny models."""
+
+import pytest
+import text_models
+import torch
+from hydra.utils import instantiate
+from PIL import Image
+
+from rbctrl.cli import main
+from rbctrl.commands.run import compose
+from rbctrl.descriptors import CLIP, CSD, FilterGram, first_present
+from rbctrl.required import required_files
+
+GIVEN = {
+    "cascade": ["data.path={root}/style.png"],
+    "cascade_composition": ["data.path={root}/style.png", "attention.content={root}/content.png"],
+    "sdxl_style": ["data.path={root}/style.png", "attention=afa", "attention.style={root}/style.png"],
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = text_models.save_cascade(tmp_path_factory.mktemp("presets"))
+    text_models.save_xl(root / "xl")
+    text_models.tiny_autoencoder().save_pretrained(root / "tiny")
+    encoder = text_models.clip_vision()
+    text_models.save_adapter(root / "adapter", text_models.adapter_tensors(text_models.xl_unet()), encoder)
+    for name in ("style", "content"):
+        Image.effect_noise((128, 128), 60).convert("RGB").save(root / f"{name}.png")
+    return root
+
+
+def words(preset, root):
+    return [f"experiment={preset}", "prior.prompt=a cat", *(word.format(root=root) for word in GIVEN[preset])]
+
+
+@pytest.fixture
+def without_weights(monkeypatch, tmp_path):
+    monkeypatch.setenv("RBCTRL_WEIGHTS", str(tmp_path / "weights"))
+    return tmp_path / "weights"
+
+
+@pytest.mark.parametrize(("preset", "eta", "weight"), [("cascade", 0.0, 1.0), ("cascade_composition", 1.0, 0.0)])
+def test_settings_are_those_of_the_demo(preset, eta, weight, root, without_weights):
+    """Spec 2.4: N = 20, w = 4, rho = 0.7, shift 2, M = 3, Adam from 0.1, all steps; stage B 10 steps, 1.1."""
+    e = instantiate(compose(words(preset, root)), _convert_="all")
+    c, process = e.controller, e.sampler(e.prior, shape=(1,))
+    assert (c.inner_steps, c.lr, c.prox_weight, c.eps, c.rule) == (3, 0.1, weight, "frozen", "released")
+    assert process.n_steps == 20 and process.integrator.eta == eta and float(process.times[0]) == 1.0
+    assert (e.prior.guidance.scale, e.prior.guidance.rescale, e.prior.schedule.shift) == (4.0, 0.7, 2.0)
+    rendering = e.prior.codec.stages.rendering
+    assert (rendering.n_steps, rendering.guidance.scale, rendering.schedule.shift) == (10, 1.1, 1.0)
+    assert e.attention.rule == "released" and e.attention.strength == 1.0 and e.prior.attention == e.attention
+    assert e.attention.style == str(root / "style.png") and e.noise.sigma_y == 0
+    assert (e.attention.content is None) == (preset == "cascade")
+
+
+NEEDED = {
+    "cascade": ["stable-cascade-prior", "stable-cascade", "previewer.safetensors", "image_encoder"],
+    "sdxl_style": ["stable-diffusion-xl-base-1.0", "h94/IP-Adapter", "madebyollin/taesdxl", "clip-vit-large-patch14"],
+}
+
+
+@pytest.mark.parametrize("preset", NEEDED)
+def test_what_is_missing_is_listed_with_where_it_is_published(preset, root, without_weights):
+    missing = [need for need in required_files(compose(words(preset, root))) if not need.present]
+    assert all("https://" in need.hint for need in missing)
+    text = " ".join(f"{need.place} {need.hint}" for need in missing)
+    assert all(name in text for name in NEEDED[preset] if name != "image_encoder")
+    assert str(root) not in text  # pictures that are there
+
+
+@pytest.mark.parametrize("preset", GIVEN)
+def test_without_csd_the_log_says_what_stands_in(preset, root, without_weights, caplog):
+    operator = instantiate(compose(words(preset, root)).operator, _convert_="all")
+    parts = [operator] if preset != "cascade_composition" else list(operator.parts.values())
+    assert all(isinstance(part.descriptor, CLIP) for part in parts)
+    said = f"no CSD at {without_weights}/csd.bin, so the descriptor is CLIP instead"
+    assert caplog.text.count(said) == len(parts) and "https://huggingface.co/tomg-group-umd/CSD-ViT-L" in caplog.text
+    caplog.clear()
+    without_weights.mkdir()
+    (without_weights / "csd.bin").write_bytes(b"weights")
+    operator = instantiate(compose(words(preset, root)).operator, _convert_="all")
+    parts = [operator] if preset != "cascade_composition" else list(operator.parts.values())
+    heads = ["style"] if preset != "cascade_composition" else ["style", "content"]
+    assert [part.descriptor.head for part in parts] == heads and not caplog.text
+
+
+def test_the_preferred_descriptor_needs_no_files_to_be_preferred(caplog):
+    gram = FilterGram()
+    assert first_present(gram, CSD("/no/csd.bin")) is gram and not caplog.text
+    assert first_present(CSD("/no/csd.bin"), gram) is gram and "FilterGram instead" in caplog.text
+
+
+TINY = {
+    "cascade": ["prior.model={root}/c", "prior.decoder={root}/b", "prior.preview={root}/previewer.safetensors"],
+    "sdxl_style": [
+        "prior.model={root}/xl",
+        "prior.preview={root}/tiny",
+        "prior.ip_adapter.model={root}/adapter",
+        "prior.ip_adapter.weights=adapter.safetensors",
+        "prior.ip_adapter.image_encoder=image_encoder",
+    ],
+}
+TINY["cascade_composition"] = TINY["cascade"]
+
+
+@pytest.mark.parametrize(
+    "preset",
+    ["cascade", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cascade_composition", "sdxl_style"))],
+)
+def test_presets_run_end_to_end_on_tiny_models(preset, root, without_weights, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    composed = preset == "cascade_composition"
+    nodes = ["operator.parts.style", "operator.parts.content"] if composed else ["operator"]
+    clip = {"model": f"{root}/adapter", "part": "image_encoder", "size": 16}
+    tiny = [word.format(root=root) for word in TINY[preset]]
+    tiny += [f"{node}.descriptor.otherwise.{key}={value}" for node in nodes for key, value in clip.items()]
+    size = 32 if preset == "sdxl_style" else 128
+    run = [f"data.size={size}", "sampler.n_steps=2", f"hydra.run.dir={tmp_path}/out"]
+    assert main([*words(preset, root), *tiny, *run]) == 0, capsys.readouterr().err[-2000:]
+    (row,) = (tmp_path / "out").glob("*/rows.csv")
+    header, values = (line.split(",") for line in row.read_text().splitlines())
+    found = dict(zip(header, values))
+    assert found["alive"] == "True" and found["decoder_vjp"] == "6" and found["vjp"] == "0"
+    assert "the descriptor is CLIP instead" in capsys.readouterr().err
+    (picture,) = (tmp_path / "out").rglob("*image*.png")
+    with Image.open(picture) as image:
+        assert image.size == (size, size)
+    assert torch.isfinite(torch.tensor(float(found["final_cost"])))
