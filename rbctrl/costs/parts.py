@@ -17,7 +17,8 @@ from rbctrl.operators.parallel import Parallel
 class Parts(Cost):
     """sum_k weight_k cost_k(A_k(x), y_k) over the parts of a `Parallel` operator.
 
-    A part of weight 0 is not evaluated: the cost is that of the other parts alone, to the last bit.
+    A part of weight 0 is not evaluated: the cost is that of the other parts alone, to the last bit. A negative weight
+    leads away from a part: from the content of the reference of style, say, where it leaks into the image.
 
     Args:
         terms: a cost of each part, by its name.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from functools import lru_cache
+
+import torch
 from torch import Tensor, nn
 
 from rbctrl.checkpoints import RequiredFile
@@ -13,6 +17,8 @@ from rbctrl.pretrained import Folder
 
 class CLIP(Descriptor):
     """Radford et al., ICML 2021: what an image shows, as its captions would say; style is only a part of that.
+
+    Two of one model share the network in memory and, in `Parallel`, one evaluation.
 
     Args:
         model: folder or hub id of a CLIPModel, whose text half is dropped, or of a CLIPVisionModelWithProjection.
@@ -36,22 +42,16 @@ class CLIP(Descriptor):
         published = "openai/clip-vit-large-patch14"
         self._source = Folder(model, published, "operator.descriptor.model", variant, local_files_only)
         self.part, self.size = part, size
-        self.vision: nn.Module | None = None
-        self.projection: nn.Module | None = None
+        self.network: nn.Module | None = None
 
     def read(self) -> None:
-        import torch
-        from transformers import CLIPModel, CLIPVisionModelWithProjection
-
-        whole = self._source.settings(self.part).get("model_type") == "clip"
-        model = self._source.part(CLIPModel if whole else CLIPVisionModelWithProjection, self.part, torch.float32)
-        config = model.config.vision_config if whole else model.config
-        if config.image_size != self.size:
+        model = _network(self._source, self.part)
+        if model.config.image_size != self.size:
             raise ValueError(
-                f"{self._source.model} sees images of {config.image_size} px, not {self.size}: "
-                f"operator.descriptor.size={config.image_size}"
+                f"{self._source.model} sees images of {model.config.image_size} px, not {self.size}: "
+                f"operator.descriptor.size={model.config.image_size}"
             )
-        self.vision, self.projection = model.vision_model, model.visual_projection
+        self.network = model
 
     def files(self) -> tuple[RequiredFile, ...]:
         return self._source.files()
@@ -59,5 +59,23 @@ class CLIP(Descriptor):
     def fingerprint(self) -> str:
         return self._source.fingerprint(self.part)
 
+    @property
+    def trunk(self) -> Hashable:
+        return self if self.network is None else (self.network, self.preprocess.crop)
+
     def encode(self, x: Tensor) -> Tensor:
-        return self.projection(self.vision(pixel_values=x).pooler_output)  # type: ignore[misc]
+        return self.network(pixel_values=x).image_embeds  # type: ignore[misc]
+
+
+@lru_cache(maxsize=1)  # one is kept, as a GPU may hold no two
+def _network(source: Folder, part: str) -> nn.Module:
+    """The vision half, a CLIPVisionModelWithProjection."""
+    from transformers import CLIPModel, CLIPVisionModelWithProjection
+
+    if source.settings(part).get("model_type") != "clip":
+        return source.part(CLIPVisionModelWithProjection, part, torch.float32)
+    whole = source.part(CLIPModel, part, torch.float32)
+    with torch.device("meta"):
+        half = CLIPVisionModelWithProjection(whole.config.vision_config)
+    half.vision_model, half.visual_projection = whole.vision_model, whole.visual_projection
+    return half.eval()

@@ -34,6 +34,8 @@ class Style(Operator):
     Args:
         descriptor: Psi.
         reference: a picture that y is measured of; None: the item.
+        towards: a second picture; y is then on the way from the features of the first to those of this one.
+        share: of the second in y, from 0 to 1: style interpolation (Rout et al., Figure 19, whose rule is not given).
         mask: a picture, white where the subject is; the rest of the reference is black to the descriptor. It is resized
             to what it is laid over.
         masked: "reference", as in RB-Modulation's demo, or "both": the generated image, too, which then counts only
@@ -42,7 +44,7 @@ class Style(Operator):
             Cascade, a reference as sharp as a photograph asks for detail that no preview has.
 
     Raises:
-        ValueError: no such `masked`, or a size below 1.
+        ValueError: no such `masked`, a size below 1, or a share out of range.
     """
 
     shape: tuple[int, ...] | None = None
@@ -54,13 +56,18 @@ class Style(Operator):
         mask: str | None = None,
         masked: Masked = "reference",
         size: int | None = None,
+        towards: str | None = None,
+        share: float = 0.5,
     ) -> None:
         super().__init__()
         if masked not in get_args(Masked):
             raise ValueError(f"masked is 'reference' or 'both', got {masked!r}")
         if size is not None and size < 1:
             raise ValueError(f"size is at least 1 pixel, got {size}")
-        self.descriptor, self.reference, self.mask, self.masked, self.size = descriptor, reference, mask, masked, size
+        if not 0 <= share <= 1:
+            raise ValueError(f"share is the part of the second picture, from 0 to 1, got {share}")
+        self.descriptor, self.masked, self.size, self.share = descriptor, masked, size, share
+        self.reference, self.mask, self.towards = reference, mask, towards
 
     def draw(self, rng: ImageRNG, shape: tuple[int, ...]) -> Style:
         """The operator of images of this shape; nothing is random.
@@ -74,17 +81,21 @@ class Style(Operator):
         measured = shape if self.picture is None else tuple(self.picture.shape)
         if self.outline is not None:
             _check_proportions(self.outline.shape[1:], measured[1:], self.mask)
+        _ = self.second  # whether it can be read
         drawn = with_buffers(self)
         drawn.shape = tuple(shape)
         return drawn
 
     def measure(self, image: Tensor) -> Tensor:
-        """Psi of the reference, [B, D]; one of the operator's own is described once for all rows."""
-        own = self.picture
-        seen = image if own is None else own[None].to(image)
+        """Psi of the reference, [B, D]; pictures of the operator's own are described once for all rows."""
+        seen = image if self.picture is None else self.picture[None].to(image)
         if self.outline is not None:
             seen = _inside(seen, self.outline.to(image))
-        return self.descriptor(self._reduced(seen)).expand(len(image), -1)
+        y = self.descriptor(self._reduced(seen))
+        if self.second is not None:
+            other = self.descriptor(self._reduced(self.second[None].to(image)))
+            y = torch.lerp(y, other.expand_as(y), self.share)
+        return y.expand(len(image), -1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Psi of the image, [B, D]."""
@@ -119,7 +130,7 @@ class Style(Operator):
         self.descriptor.load()
 
     def files(self) -> tuple[RequiredFile, ...]:
-        places = {"reference": self.reference, "mask": self.mask}
+        places = {"reference": self.reference, "mask": self.mask, "towards": self.towards}
         own = (RequiredFile(p, "a picture of yours", f"operator.{n}") for n, p in places.items() if p is not None)
         return (*self.descriptor.files(), *own)
 
@@ -130,6 +141,11 @@ class Style(Operator):
     def picture(self) -> Tensor | None:
         """The operator's own reference [3, H, W]."""
         return None if self.reference is None else read_picture(self.reference, "operator.reference")
+
+    @cached_property
+    def second(self) -> Tensor | None:
+        """The picture that y leads towards, [3, H, W]."""
+        return None if self.towards is None else read_picture(self.towards, "operator.towards")
 
     @cached_property
     def outline(self) -> Tensor | None:

@@ -7,6 +7,7 @@ import transformers
 
 from rbctrl.descriptors import CLIP
 from rbctrl.descriptors.csd import CLIP_MEAN, CLIP_STD
+from rbctrl.operators import Parallel, Style
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,20 @@ def test_it_is_the_projected_image_embedding(folder, part, models):
     assert not any("text" in name for name in descriptor.state_dict())
     x = images(40).requires_grad_()
     assert torch.autograd.grad(descriptor(x).sum(), x)[0].abs().sum() > 0
+
+
+def test_two_of_one_model_are_one_network_and_one_evaluation(models):
+    style, content = (CLIP(str(models[0] / "whole"), size=28) for _ in range(2))
+    operator = Parallel({"style": Style(style), "content": Style(content)})
+    operator.load()
+    calls = []
+    handle = style.network.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        both = operator(images())
+    finally:
+        handle.remove()
+    assert style.network is content.network and len(calls) == 1
+    assert torch.equal(both[:, :10], both[:, 10:])
 
 
 def test_another_size_and_a_missing_folder_are_refused(models, tmp_path):

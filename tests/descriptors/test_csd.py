@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from rbctrl.descriptors import CSD
 from rbctrl.descriptors.openai_vit import Dimensions, to_transformers
+from rbctrl.operators import Parallel, Style
 
 TINY = Dimensions(width=128, layers=2, patch=7, patches=9, inner=160)
 CHANNELS = 24
@@ -136,6 +137,30 @@ def test_the_published_layout_has_297_tensors_and_a_cut_off_one_does_not_pass_fo
     assert layout["positional_embedding"] == (257, 1024) and layout["conv1.weight"] == (1024, 3, 14, 14)
     first = {"conv1.weight": torch.empty(1024, 3, 14, 14, device="meta"), "transformer.resblocks.0.ln_1.bias": None}
     assert Dimensions.of(first).layers == 24 and Dimensions.of(tensors_of_backbone()) == TINY
+
+
+def test_at_its_published_size_the_network_has_a_place_for_each_tensor_and_no_other():
+    dimensions = Dimensions()
+    layout = {name: torch.empty(shape, device="meta") for name, shape in dimensions.layout().items()}
+    network = dimensions.network()
+    shapes = {name.removeprefix("vision_model."): v.shape for name, v in network.state_dict().items()}
+    assert {name: value.shape for name, value in to_transformers(layout).items()} == shapes
+    count = sum(value.numel() for value in layout.values()) + 2 * 1024 * 768
+    assert count == 304_752_640  # the 304.75 million of the published model
+
+
+def test_in_parallel_both_heads_are_one_evaluation(file, make_rng):
+    parts = {head: Style(CSD(str(file), head)) for head in ("style", "content")}
+    operator = Parallel(parts)
+    operator.load()
+    backbone, calls = parts["style"].descriptor.network.backbone, []
+    handle = backbone.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        both = operator.draw(make_rng(2), (3, 21, 21))(images())
+    finally:
+        handle.remove()
+    assert len(calls) == 1 and both.shape == (2, 2 * CHANNELS)
+    torch.testing.assert_close(both, torch.cat([part(images()) for part in parts.values()], dim=1))
 
 
 def tensors_of_backbone():

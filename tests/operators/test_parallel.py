@@ -88,6 +88,15 @@ def test_with_a_weight_of_zero_it_is_the_other_cost_alone_to_the_last_bit(left, 
     assert not torch.allclose(sample(other, RBModulation()).x0_hat, sample(alone, RBModulation()).x0_hat, atol=1e-3)
 
 
+def test_a_negative_weight_leads_away_from_a_part(tmp_path):
+    pair = Pair(tmp_path)
+    ends = {}
+    for weight in (-0.5, 0.0, 0.5):
+        run = make_run(pair.operator, cost=cost(1.0, weight))
+        ends[weight] = cost(0.0, 1.0)(sample(run, RBModulation()).x0_hat, run.obs)
+    assert (ends[-0.5] > ends[0.0]).all() and (ends[0.5] < ends[0.0]).all()
+
+
 def test_a_part_of_weight_zero_is_not_evaluated(tmp_path):
     pair = Pair(tmp_path, shared=False)
     run = make_run(pair.operator, cost=cost(1.0, 0.0))

@@ -124,6 +124,18 @@ def test_a_reference_of_its_own_stands_for_every_item(tmp_path):
     assert not torch.allclose(run.obs.y, make_run(loaded(Style(Colours()))).obs.y, atol=1e-2)
 
 
+def test_y_goes_from_one_picture_to_another(tmp_path):
+    first, second = (save(tmp_path / f"{k}.png", picture(k)) for k in (5, 6))
+    ends = [make_run(loaded(Style(Colours(), reference=path))).obs.y for path in (first, second)]
+    for share, expected in ((0.0, ends[0]), (1.0, ends[1]), (0.25, 0.75 * ends[0] + 0.25 * ends[1])):
+        operator = loaded(Style(Colours(), reference=first, towards=second, share=share))
+        torch.testing.assert_close(make_run(operator).obs.y, expected, rtol=0, atol=1e-6)
+        assert operator.descriptor.calls == [1, 1]
+    assert [file.setting for file in operator.files()] == ["operator.reference", "operator.towards"]
+    with pytest.raises(ValueError, match="from 0 to 1, got 1.5"):
+        Style(Colours(), share=1.5)
+
+
 def test_what_is_outside_the_mask_is_black_to_the_descriptor(tmp_path):
     """Of the reference alone, as in the released demo; or of the generated image as well, which is then free there."""
     image = picture(5)
@@ -169,6 +181,7 @@ def test_bad_references_are_refused_before_weights_are_read(tmp_path):
     for options, error, words in (
         ({"reference": str(tmp_path / "none.png")}, FileNotFoundError, r"there is no picture .*operator.reference"),
         ({"reference": str(tmp_path / "text.png")}, ValueError, "text.png cannot be decoded as an image"),
+        ({"towards": str(tmp_path / "none.png")}, FileNotFoundError, r"there is no picture .*operator.towards"),
         ({"mask": str(tmp_path / "none.png")}, FileNotFoundError, r"there is no picture .*operator.mask"),
     ):
         with pytest.raises(error, match=words):
