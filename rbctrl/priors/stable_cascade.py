@@ -15,6 +15,7 @@ from torch import nn
 from rbctrl.attention import Attention, NoAttention
 from rbctrl.checkpoints import RequiredFile
 from rbctrl.codecs import Codec, Previewer
+from rbctrl.codecs.effnet import ImageEncoder
 from rbctrl.pretrained import Folder, Source, source
 from rbctrl.priors.cascade_networks import StageC
 from rbctrl.priors.guidance import Guidance
@@ -32,12 +33,15 @@ _PREVIEWER = (
     "(hf download stabilityai/stable-cascade previewer.safetensors --local-dir FOLDER)"
 )
 
+_ENCODER = _PREVIEWER.replace("previewer", "effnet_encoder")
+
 
 def stable_cascade(
     model: str,
     *,
     preview: str,
     decoder: str | None = None,
+    encoder: str | None = None,
     published: str = "stabilityai/stable-cascade-prior",
     published_decoder: str = "stabilityai/stable-cascade",
     size: Literal["full", "lite"] = "full",
@@ -61,6 +65,7 @@ def stable_cascade(
         preview: the previewer in its published layout, a .safetensors file, of any width; or a substitute of yours, the
             folder or hub id of an AutoencoderTiny of 16 latent channels.
         decoder: folder or hub id of stages B and A; None: the preview is the result.
+        encoder: effnet_encoder.safetensors in its published layout, or its folder; None: images cannot be encoded.
         published: hub id of the first, to name when it is missing.
         published_decoder: the same of stages B and A.
         size: "lite" is the small networks, 1.0 instead of 3.6 billion parameters in stage C.
@@ -96,6 +101,7 @@ def stable_cascade(
         Cosine(alpha_bar_max=0.9999) if schedule is None else schedule,
         Memory() if memory is None else memory,
         preview,
+        encoder,
     ).prior(guidance, Rendering() if rendering is None else rendering)
 
 
@@ -112,6 +118,7 @@ class StableCascade:
         schedule: of the process.
         memory: precision, checkpointing and the like.
         preview: what decodes for costs.
+        encoder: what encodes images, or None.
     """
 
     source: Source
@@ -122,6 +129,7 @@ class StableCascade:
     schedule: Cosine
     memory: Memory
     preview: str
+    encoder: str | None
 
     def prior(self, guidance: Guidance | None, rendering: Rendering) -> PromptedPrior:
         """The prior; its `load` reads everything, encoders first."""
@@ -133,7 +141,7 @@ class StableCascade:
             time_input="log_snr",
             network_schedule=self.schedule,
             value_range=(-1.0, 1.0),
-            codec=CascadeCodec(self._previewer(), stages),
+            codec=CascadeCodec(self._previewer(), stages, self._encoder()),
             fingerprint=self._fingerprint,
         )
         files = (*self.source.files(), *required(self.attention.images))
@@ -152,6 +160,9 @@ class StableCascade:
             return Previewer(RequiredFile(self.preview, _PREVIEWER, "prior.preview"))
         substitute = Folder(self.preview, self.preview, "prior.preview")
         return self.memory.autoencoder(substitute, "AutoencoderTiny", "")
+
+    def _encoder(self) -> ImageEncoder | None:
+        return None if self.encoder is None else ImageEncoder(RequiredFile(self.encoder, _ENCODER, "prior.encoder"))
 
     def _embed(self) -> tuple[Embedding, Embedding]:
         """Both prompts with their images, which are zeros beside the negative one."""

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from rbctrl.checkpoints import RequiredFile
 from rbctrl.codecs import Codec, Previewer
+from rbctrl.codecs.effnet import ImageEncoder
 from rbctrl.codecs.previewer import SCALE
 from rbctrl.integrators import DDIM
-from rbctrl.offload import Part
+from rbctrl.offload import SAMPLING, Part
 from rbctrl.pretrained import Source
 from rbctrl.priors.base import Estimate
 from rbctrl.priors.cascade_networks import StageB
@@ -127,26 +128,30 @@ class CascadeCodec(Codec):
     Args:
         preview: decodes latents of stage C, with gradients.
         stages: None: the preview is the result, too.
+        encoder: None: images cannot be encoded.
     """
 
-    def __init__(self, preview: Codec, stages: Stages | None) -> None:
+    def __init__(self, preview: Codec, stages: Stages | None, encoder: ImageEncoder | None = None) -> None:
         super().__init__()
-        self.preview, self.stages = preview, stages
+        self.preview, self.stages, self.encoder = preview, stages, encoder
 
     def load(self) -> None:
-        self.preview.load()
-        if self.stages is not None:
-            self.stages.load()
+        for part in (self.preview, self.stages, self.encoder):
+            if part is not None:
+                part.load()
 
     def fingerprint(self) -> str:
         parts = (self.preview.fingerprint(), "" if self.stages is None else self.stages.fingerprint())
-        return "+".join(part for part in parts if part)
+        encoder = "" if self.encoder is None else self.encoder.file.fingerprint()
+        return "+".join(part for part in (*parts, encoder) if part)
 
     def files(self) -> tuple[RequiredFile, ...]:
-        return (*self.preview.files(), *(() if self.stages is None else self.stages.source.files()))
+        stages = () if self.stages is None else self.stages.source.files()
+        return (*self.preview.files(), *stages, *(() if self.encoder is None else (self.encoder.file,)))
 
     def parts(self) -> tuple[Part, ...]:
-        return (*self.preview.parts(), *(() if self.stages is None else self.stages.parts()))
+        encoder = () if self.encoder is None else (Part("encoder", SAMPLING, self.encoder.network),)
+        return (*self.preview.parts(), *encoder, *(() if self.stages is None else self.stages.parts()))
 
     def state_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(image_shape) != 3 or image_shape[0] != 3 or any(side % MULTIPLE for side in image_shape[1:]):
@@ -165,9 +170,13 @@ class CascadeCodec(Codec):
         return SCALE if isinstance(self.preview, Previewer) else self.preview.downscaling
 
     def encode(self, image: Tensor) -> Tensor:
-        raise ValueError(
-            "the encoder of Stable Cascade is not here: take a method that only decodes (rb_modulation, dps, none)"
-        )
+        if self.encoder is None:
+            raise ValueError(
+                "this method encodes images, and prior.encoder is null: say where effnet_encoder.safetensors of "
+                "https://huggingface.co/stabilityai/stable-cascade is, or take a method that only decodes "
+                "(rb_modulation, dps, none)"
+            )
+        return self.encoder(image, self.state_shape(tuple(image.shape[1:]))[1:])
 
     def decode(self, x0: Tensor) -> Tensor:
         return self.preview.decode(x0)
