@@ -34,19 +34,16 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("text", TEXTS)
-def test_a_quoted_word_is_the_text_that_was_typed(text):
-    cfg = compose(["prior=sd15", f"prior.prompt={quoted(text)}"])
-    assert OmegaConf.to_container(cfg, resolve=True)["prior"]["prompt"] == text
+def composed(words):
+    return OmegaConf.to_container(compose(words), resolve=True)["texts"]
 
 
-@pytest.mark.parametrize("text", TEXTS)
-def test_a_sweep_hands_the_text_on(text):
-    """Hydra writes the words of each job anew from what it parsed."""
-    (parsed,) = OverridesParser.create().parse_overrides([f"prior.prompt={quoted(text)}"])
-    word = f"{parsed.get_key_element()}={parsed.get_value_element_as_str()}"
-    cfg = compose(["prior=sd15", word])
-    assert OmegaConf.to_container(cfg, resolve=True)["prior"]["prompt"] == text
+def test_quoted_words_are_the_texts_that_were_typed_also_in_a_sweep_which_writes_them_anew():
+    wanted = {f"t{k}": text for k, text in enumerate(TEXTS)}
+    words = [f"+texts.{name}={quoted(text)}" for name, text in wanted.items()]
+    assert composed(words) == wanted
+    parsed = OverridesParser.create().parse_overrides(words)
+    assert composed([f"{word.get_key_element()}={word.get_value_element_as_str()}" for word in parsed]) == wanted
 
 
 @pytest.mark.parametrize("text", TEXTS)

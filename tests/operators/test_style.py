@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 import worlds
+from hydra.utils import instantiate
 from PIL import Image
 from torch import nn
 
-from rbctrl.controllers import NoControl, RBModulation
+from rbctrl.commands.run import compose
+from rbctrl.controllers import DAPS, DPS, NoControl, RBModulation, RBModulationExact, REDdiff
 from rbctrl.costs import Cosine, SquaredDistance
 from rbctrl.descriptors import Descriptor, FilterGram, Preprocess
 from rbctrl.grids import Uniform
@@ -194,9 +196,35 @@ def test_bad_references_are_refused_before_weights_are_read(tmp_path):
         Style(Colours()).image_shape((5,))
 
 
-def test_noise_on_features_is_doubted():
+def experiment(*words):
+    cfg = compose(["operator=style", "operator/descriptor=gram", "controller=rb_modulation", "cost=cosine", *words])
+    return instantiate(cfg, _convert_="all")
+
+
+def test_noise_on_features_is_doubted_in_the_log_before_anything_runs(caplog):
     assert Style(Colours()).doubt(NoNoise()) is None
     assert "add noise=none" in Style(Colours()).doubt(GaussianNoise(0.05))
+    experiment("noise=none")
+    assert caplog.text == ""
+    experiment("noise.sigma_y=0.02")
+    assert "y are features, and noise with sigma_y 0.02 is added to each of them: add noise=none" in caplog.text
+
+
+def test_a_cell_is_known_by_the_weights_of_its_descriptor(tmp_path):
+    def key(value):
+        torch.save({"x": torch.full((1,), value)}, tmp_path / f"{value}.bin")
+        made = experiment("noise=none", "operator/descriptor=csd", f"operator.descriptor.path={tmp_path}/{value}.bin")
+        return made.weights, made.key({"config": {"operator": {}}})
+
+    assert key(1.0) == key(1.0) != key(2.0)
+    assert key(1.0)[0].startswith(experiment("noise=none").weights)
+
+
+@pytest.mark.parametrize("controller", [DPS(zeta=1.0), DAPS(), REDdiff(), RBModulationExact()])
+def test_controllers_that_take_any_operator_follow_a_style(controller):
+    run = make_run(loaded(Style(Colours())))
+    free, ours = (run.objective(sample(run, one).x0_hat) for one in (NoControl(), controller))
+    assert ours.isfinite().all() and (ours < free).all()
 
 
 def test_a_take_of_an_observation_is_its_rows():
