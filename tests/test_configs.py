@@ -66,6 +66,8 @@ NEEDS = {
     ],
     ("prior", "adm_imagenet256_class"): ["prior.label=207"],
     ("attention", "afa"): ["prior=cascade", "attention.style=style.png"],
+    ("attention", "afa_reference"): ["prior=cascade", "data=folder", "data.path={tmp}"],
+    ("attention", "afa_composition"): ["prior=cascade", "data=folder", "data.path={tmp}", "attention.content=dog.png"],
     ("attention", "concat"): ["prior=cascade", "attention.style=style.png"],
     ("attention", "ip_adapter"): ["prior=sdxl", "attention.style=style.png"],
     ("attention", "instant_style"): ["prior=sdxl", "attention.style=style.png"],

@@ -54,6 +54,17 @@ def test_settings_are_those_of_the_demo(preset, eta, weight, root, without_weigh
     assert (e.attention.content is None) == (preset == "cascade")
 
 
+def test_attention_and_control_are_free_axes(root, without_weights):
+    """Nothing of a preset is left behind in the node that another option replaces."""
+    for preset in GIVEN:
+        given = [word for word in words(preset, root) if not word.startswith("attention")]
+        given += [f"operator.parts.content.reference={root}/content.png"] if preset == "cascade_composition" else []
+        for axis in (["attention=none"], ["controller=none"], ["attention=none", "controller=none"]):
+            cfg = compose([*(words(preset, root) if axis == ["controller=none"] else given), *axis])
+            experiment = instantiate(cfg, _convert_="all")
+            assert experiment.attention.active == ("attention=none" not in axis)
+
+
 NEEDED = {
     "cascade": ["stable-cascade-prior", "stable-cascade", "previewer.safetensors", "image_encoder"],
     "sdxl_style": ["stable-diffusion-xl-base-1.0", "h94/IP-Adapter", "madebyollin/taesdxl", "clip-vit-large-patch14"],
