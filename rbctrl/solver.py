@@ -215,7 +215,7 @@ class Solver:
             return given(operator, self.noise, batch.y.to(self.device, self.dtype)), shape
         image = batch.image.to(self.device, self.dtype)
         operator = self.operator.draw(rng, tuple(image.shape[1:]))
-        return observe(operator, self.noise, image, rng), tuple(image.shape[1:])
+        return observe(operator, self.noise, self.prior.codec.measured(image), rng), tuple(image.shape[1:])
 
     def _now(self) -> float:
         if self.device.type == "cuda":

@@ -48,6 +48,10 @@ class Codec(nn.Module, ABC):
         """The final image; may be slower and better than `decode`, and draw noise."""
         return self.decode(x0)
 
+    def measured(self, image: Tensor) -> Tensor:
+        """What an operator measures of an item: the image, unless it is to be seen as costs see images."""
+        return image
+
     def decoded_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of what `decode` gives for images [C, H, W]; a previewer's is smaller."""
         return image_shape

@@ -42,6 +42,7 @@ def stable_cascade(
     preview: str,
     decoder: str | None = None,
     encoder: str | None = None,
+    previewed: bool = False,
     published: str = "stabilityai/stable-cascade-prior",
     published_decoder: str = "stabilityai/stable-cascade",
     size: Literal["full", "lite"] = "full",
@@ -66,6 +67,7 @@ def stable_cascade(
             folder or hub id of an AutoencoderTiny of 16 latent channels.
         decoder: folder or hub id of stages B and A; None: the preview is the result.
         encoder: effnet_encoder.safetensors in its published layout, or its folder; None: images cannot be encoded.
+        previewed: measures items, references of style, as previews of their encoding, as released (`CascadeCodec`).
         published: hub id of the first, to name when it is missing.
         published_decoder: the same of stages B and A.
         size: "lite" is the small networks, 1.0 instead of 3.6 billion parameters in stage C.
@@ -81,7 +83,7 @@ def stable_cascade(
         local_files_only: downloads nothing.
 
     Raises:
-        ValueError: no such size, or an attention that needs an IP-Adapter.
+        ValueError: no such size, an attention that needs an IP-Adapter, or `previewed` without an encoder.
     """
     if size not in ("full", "lite"):
         raise ValueError(f"size is 'full' or 'lite', got {size!r}")
@@ -102,6 +104,7 @@ def stable_cascade(
         Memory() if memory is None else memory,
         preview,
         encoder,
+        previewed,
     ).prior(guidance, Rendering() if rendering is None else rendering)
 
 
@@ -119,6 +122,7 @@ class StableCascade:
         memory: precision, checkpointing and the like.
         preview: what decodes for costs.
         encoder: what encodes images, or None.
+        previewed: whether items are measured as previews.
     """
 
     source: Source
@@ -130,6 +134,7 @@ class StableCascade:
     memory: Memory
     preview: str
     encoder: str | None
+    previewed: bool
 
     def prior(self, guidance: Guidance | None, rendering: Rendering) -> PromptedPrior:
         """The prior; its `load` reads everything, encoders first."""
@@ -141,7 +146,7 @@ class StableCascade:
             time_input="log_snr",
             network_schedule=self.schedule,
             value_range=(-1.0, 1.0),
-            codec=CascadeCodec(self._previewer(), stages, self._encoder()),
+            codec=CascadeCodec(self._previewer(), stages, self._encoder(), self.previewed),
             fingerprint=self._fingerprint,
         )
         files = (*self.source.files(), *required(self.attention.images))

@@ -129,11 +129,24 @@ class CascadeCodec(Codec):
         preview: decodes latents of stage C, with gradients.
         stages: None: the preview is the result, too.
         encoder: None: images cannot be encoded.
+        previewed: items are measured as previews of their encoding, as the released code of RB-Modulation does with its
+            references: what costs see of an image is then compared with what they would see of the reference.
+
+    Raises:
+        ValueError: `previewed` without an encoder.
     """
 
-    def __init__(self, preview: Codec, stages: Stages | None, encoder: ImageEncoder | None = None) -> None:
+    def __init__(
+        self,
+        preview: Codec,
+        stages: Stages | None,
+        encoder: ImageEncoder | None = None,
+        previewed: bool = False,
+    ) -> None:
         super().__init__()
-        self.preview, self.stages, self.encoder = preview, stages, encoder
+        if previewed and encoder is None:
+            raise ValueError("prior.previewed encodes the references, for which it needs prior.encoder")
+        self.preview, self.stages, self.encoder, self.previewed = preview, stages, encoder, previewed
 
     def load(self) -> None:
         for part in (self.preview, self.stages, self.encoder):
@@ -180,6 +193,9 @@ class CascadeCodec(Codec):
 
     def decode(self, x0: Tensor) -> Tensor:
         return self.preview.decode(x0)
+
+    def measured(self, image: Tensor) -> Tensor:
+        return self.decode(self.encode(image)) if self.previewed else image
 
     def render(self, x0: Tensor, rng: ImageRNG | None = None) -> Tensor:
         if self.stages is None:

@@ -1,5 +1,7 @@
 """Stable Cascade's image encoder against a plain computation by the names of its tensors."""
 
+from functools import partial
+
 import pytest
 import text_models
 import torch
@@ -9,7 +11,16 @@ from safetensors.torch import save_file
 from rbctrl.checkpoints import RequiredFile
 from rbctrl.codecs import effnet
 from rbctrl.codecs.effnet import EffNet, ImageEncoder, Layout, Stage
+from rbctrl.controllers import NoControl
+from rbctrl.costs import Cosine
+from rbctrl.data.base import Batch
+from rbctrl.descriptors import FilterGram
+from rbctrl.grids import Uniform
+from rbctrl.noise import NoNoise
+from rbctrl.operators import Style
 from rbctrl.priors.stable_cascade import stable_cascade
+from rbctrl.process import ddim
+from rbctrl.solver import Solver
 
 TINY = Layout(8, (Stage(True, 1, 1, 8, 1), Stage(True, 2, 2, 8, 2), Stage(True, 2, 2, 8, 1), Stage(False, 2, 2, 8, 2),
                   Stage(False, 2, 1, 8, 1), Stage(False, 2, 2, 16, 2)), 24)  # fmt: skip
@@ -142,6 +153,27 @@ def test_it_is_the_encode_of_stable_cascade(file, tmp_path):
         bare.codec.encode(image)
     with pytest.raises(ValueError, match="multiples of 128 px"):
         prior.codec.encode(image[..., :100])
+
+
+def test_references_may_be_measured_as_previews_of_their_encoding(file, tmp_path):
+    """Spec 2.3: targets are features of the auto-encoded reference, not of the file."""
+    root = text_models.save_cascade(tmp_path / "cascade")
+    preview = str(root / "previewer.safetensors")
+    image = torch.linspace(-1, 1, 3 * 128 * 128).view(1, 3, 128, 128)
+
+    def measured(**options):
+        prior = stable_cascade(str(root / "c"), preview=preview, encoder=str(file), **options)
+        sampler = partial(ddim, n_steps=1, grid=Uniform())
+        measurement = (Style(FilterGram(scales=1)), NoNoise(), Cosine())
+        solver = Solver(prior, *measurement, sampler, NoControl(), torch.device("cpu"), torch.float32)
+        solver.load()
+        return prior, solver, solver.observe(Batch((("a", 0),), image, None), 0).y
+
+    prior, solver, y = measured(previewed=True)
+    torch.testing.assert_close(y, solver.operator(prior.codec.decode(prior.codec.encode(image))))
+    assert (y - measured()[2]).abs().max() > 1e-3
+    with pytest.raises(ValueError, match=r"prior.previewed encodes the references, for which it needs prior.encoder"):
+        stable_cascade(str(root / "c"), preview=preview, previewed=True)
 
 
 def test_a_file_that_does_not_fit_or_is_missing_is_refused(file, tmp_path):
