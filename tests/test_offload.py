@@ -171,32 +171,10 @@ def test_a_full_autoencoder_behind_a_preview_comes_for_the_rendering_only(tmp_pa
     assert list(map(type, recorder.there.values())) == [diffusers.AutoencoderKL]
 
 
-def meta(build):
-    with torch.device("meta"):
-        return nn.Module.to(build(), torch.bfloat16)
-
-
 @pytest.fixture(scope="module")
 def published():
     """Networks of the published sizes without memory; the specification counts 3.589 and 1.563 billion parameters."""
-    stage_c = {
-        "in_channels": 16,
-        "out_channels": 16,
-        "conditioning_dim": 2048,
-        "block_out_channels": (2048, 2048),
-        "num_attention_heads": (32, 32),
-        "down_num_layers_per_block": (8, 24),
-        "up_num_layers_per_block": (24, 8),
-        "down_blocks_repeat_mappers": (1, 1),
-        "up_blocks_repeat_mappers": (1, 1),
-        "clip_text_in_channels": 1280,
-        "clip_text_pooled_in_channels": 1280,
-        "clip_image_in_channels": 768,
-        "dropout": (0.1, 0.1),
-        "timestep_conditioning_type": ("sca", "crp"),
-        "switch_level": (False,),
-    }
-    network = meta(lambda: diffusers.StableCascadeUNet(**stage_c))
+    network = nn.Module.to(text_models.published_cascade(), torch.bfloat16)
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(3.589e9, rel=2e-3)
 
     def sized(millions, dtype):

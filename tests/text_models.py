@@ -113,6 +113,17 @@ def cascade_unet(**kwargs):
     return seeded(lambda: diffusers.StableCascadeUNet(**(settings | kwargs)).eval())
 
 
+def published_cascade(width=2048, heads=32, layers=(8, 24)):
+    """Stage C of the published sizes on the meta device, without memory; (1536, 24, (4, 12)) is the lite one."""
+    settings = {"in_channels": 16, "out_channels": 16, "conditioning_dim": width, "switch_level": (False,)}
+    settings |= {"clip_text_in_channels": 1280, "clip_text_pooled_in_channels": 1280, "clip_image_in_channels": 768}
+    settings |= {"block_out_channels": (width, width), "num_attention_heads": (heads, heads)}
+    settings |= {"down_num_layers_per_block": layers, "up_num_layers_per_block": layers[::-1]}
+    settings |= {"down_blocks_repeat_mappers": (1, 1), "up_blocks_repeat_mappers": (1, 1)}
+    with torch.device("meta"):
+        return diffusers.StableCascadeUNet(**settings, timestep_conditioning_type=("sca", "crp"), dropout=(0.1, 0.1))
+
+
 def adapter_tensors(network, seed=5, image_width=IMAGE_WIDTH):
     """Weights of a base IP-Adapter, random numbers under the published names: 4 tokens of one image."""
     width = network.config.cross_attention_dim

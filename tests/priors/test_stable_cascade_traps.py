@@ -5,7 +5,6 @@ the shift that is not `scaler`, stage A's scale, the embedding of zeros), in tes
 dimensions, restoring) and in tests/controllers/test_stylization.py (deviations of the batch, the last estimate).
 """
 
-import diffusers
 import pytest
 import text_models
 import torch
@@ -26,16 +25,6 @@ from rbctrl.rng import ImageRNG
 from rbctrl.sampling import sample
 
 SHAPE, T = (16, 3, 3), torch.tensor(0.5, dtype=torch.float64)
-PUBLISHED = {
-    "in_channels": 16,
-    "out_channels": 16,
-    "clip_text_in_channels": 1280,
-    "clip_text_pooled_in_channels": 1280,
-    "clip_image_in_channels": 768,
-    "down_blocks_repeat_mappers": (1, 1),
-    "up_blocks_repeat_mappers": (1, 1),
-    "switch_level": (False,),
-}
 
 
 @pytest.fixture(scope="module")
@@ -122,15 +111,7 @@ def test_a_scaler_is_no_shift(folder, tmp_path):
 @pytest.mark.parametrize(("width", "heads", "layers", "blocks"), [(2048, 32, (8, 24), 64), (1536, 24, (4, 12), 32)])
 def test_blocks_are_found_without_an_attention_mixin(width, heads, layers, blocks):
     """On networks of the published sizes, without memory: the numbers and names of the specification."""
-    with torch.device("meta"):
-        network = diffusers.StableCascadeUNet(
-            **PUBLISHED,
-            conditioning_dim=width,
-            block_out_channels=(width, width),
-            num_attention_heads=(heads, heads),
-            down_num_layers_per_block=layers,
-            up_num_layers_per_block=layers[::-1],
-        )
+    network = text_models.published_cascade(width, heads, layers)
     assert not hasattr(network, "set_attn_processor")
     sites = find_sites(network)
     assert len(sites) == blocks and all(site.joint for site in sites)
