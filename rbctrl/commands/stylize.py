@@ -118,10 +118,11 @@ class Composed:
         return made
 
     def references(self, given: argparse.Namespace) -> list[str]:
-        """Those of the attention, if it takes any."""
+        """Those of the attention, if it takes any and has not got them by itself."""
         places, taken = {"style": given.style, "content": given.content}, list(self.cfg.attention)
-        references = {kind: place for kind, place in places.items() if place is not None and kind in taken}
-        return [f"attention.{kind}={quoted(place)}" for kind, place in references.items()]
+        wanted = {kind: place for kind, place in places.items() if place is not None and kind in taken}
+        known = {kind: self.cfg.attention.get(kind) for kind in wanted}  # None where it is missing
+        return [f"attention.{kind}={quoted(place)}" for kind, place in wanted.items() if place != known[kind]]
 
     def descriptor(self, name: str | None, keys: set[str]) -> list[str]:
         """The choice of the descriptors: the named one; else the prior's own, if it has one.

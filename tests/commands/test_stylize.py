@@ -139,6 +139,15 @@ def test_the_attention_gets_the_references_where_it_takes_them():
     assert cfg["prior"]["guidance"]["scale"] == 4.0  # its own
 
 
+def test_a_sweep_over_attention_needs_no_reference_of_those_that_have_none():
+    given = ["-m", "experiment=cascade", "attention=afa_reference,none", *STYLE, "--prompt=a cat"]
+    made_words = words(_parser().parse_intermixed_args(given))
+    assert not any(word.startswith("attention.") for word in made_words)
+    for attention, style in (("afa_reference", STYLE[1]), ("none", None)):
+        cell = [word for word in made_words if not word.startswith("attention=")] + [f"attention={attention}"]
+        assert OmegaConf.to_container(compose(cell), resolve=True)["attention"].get("style") == style
+
+
 def test_a_preset_keeps_what_it_chooses():
     cfg = made("experiment=cascade", *STYLE, "--prompt=a cat")
     assert cfg["controller"]["prox_weight"] == 1.0 and cfg["sampler"]["n_steps"] == 20
