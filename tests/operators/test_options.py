@@ -9,6 +9,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 from PIL import Image
 
@@ -19,6 +20,7 @@ CONF = Path(__file__).parents[2] / "conf"
 OPTIONS = sorted(path.stem for path in (CONF / "operator").glob("*.yaml"))
 STATES = {"matrix": (2,), "mcgdiff": (8,)}  # options for states that are vectors
 OWN = ("custom", "deepinv_linear", "deepinv_physics")  # a class of the user's
+STYLES = ("style", "cascade_style", "sdxl_style", "parallel", "cascade_composition")  # descriptors with weights
 FILES = {"mask_file": (128, 128), "kernel_blur": (5, 5), "nonlinear_blur": None}
 
 
@@ -28,7 +30,7 @@ def option(name: str, **overrides: object) -> Operator:
     return instantiate(cfg.operator, _convert_="all")
 
 
-@pytest.mark.parametrize("name", [name for name in OPTIONS if name not in OWN])
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name not in (*OWN, *STYLES)])
 def test_every_option_measures_an_image(name: str, tmp_path, make_rng) -> None:
     overrides = {}
     if name == "nonlinear_blur":
@@ -42,6 +44,23 @@ def test_every_option_measures_an_image(name: str, tmp_path, make_rng) -> None:
     y = operator(2 * rng.uniform("image", shape) - 1)
     assert y.isfinite().all()
     assert operator.image_shape(tuple(y.shape[1:])) == shape
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_options_of_style_measure_an_image_by_a_descriptor_without_weights(name: str, tmp_path, make_rng) -> None:
+    """Each descriptor is replaced by one that needs none: tests/descriptors has theirs."""
+    Image.fromarray(np.full((32, 48, 3), 255, np.uint8)).save(tmp_path / "content.png")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = OmegaConf.to_container(compose("config", [f"operator={name}"]))["operator"]
+    for part in cfg.get("parts", {"": cfg}).values():
+        part["descriptor"] = {"_target_": "rbctrl.descriptors.FilterGram"}
+    if "parts" in cfg:
+        cfg["parts"]["content"]["reference"] = str(tmp_path / "content.png")
+    operator, rng, shape = instantiate(cfg, _convert_="all"), make_rng(2, dtype=torch.float32), (3, 64, 64)
+    operator.load()
+    drawn, image = operator.draw(rng, shape), 2 * rng.uniform("image", shape) - 1
+    assert drawn(image).shape == drawn.measure(image).shape and drawn(image).isfinite().all()
+    assert drawn.image_shape(tuple(drawn(image).shape[1:])) == shape
 
 
 @pytest.mark.parametrize("name", [*FILES, *OWN])
