@@ -29,7 +29,8 @@ class AFA(Attention):
 
     A style image makes three branches of each block, a content image besides four. On a U-Net with an IP-Adapter, whose
     image tokens have keys and values of their own, the branches are softmaxes over text and image keys together; that
-    is ours, the authors' version for SDXL is not released; the adapter's own scale has no part in it.
+    is ours, the authors' version for SDXL is not released; the adapter's own scale has no part in it. A U-Net has no
+    pooled tokens, by which alone two of the released branches differ: there text and style together count twice.
 
     Args:
         style: picture, or .safetensors of its embedding.
