@@ -30,7 +30,8 @@ from rbctrl.config import CONF_DIR, default_option, options
 from rbctrl.data.files import read_picture
 from rbctrl.literal import quoted
 
-TRAINED_AT = {"sd15": 512, "sd21": 768, "sdxl": 1024, "sd3": 1024, "flux": 1024, "cascade": 1024}  # pixels
+# Sides of the images that priors were trained on, in pixels.
+TRAINED_AT = {"sd15": 512, "sd21": 768, "sdxl": 1024, "sd3": 1024, "flux": 1024, "cascade": 1024, "shapes": 64}
 GUIDANCE = 5.0  # where a prior has none of its own; that of diffusers' pipeline of Stable Diffusion XL
 OWN = {"data": "--style", "data.path": "--style", "operator": "--style and --content", "prior.prompt": "--prompt"}
 
