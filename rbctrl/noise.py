@@ -9,11 +9,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from rbctrl.rng import ImageRNG
+
+if TYPE_CHECKING:
+    from rbctrl.operators.base import Operator
+
+IMAGE = "an image"  # what y is where nothing else is said: brightness on [-1, 1], -1 is black
 
 
 class Noise(ABC):
@@ -28,6 +34,10 @@ class Noise(ABC):
     @abstractmethod
     def nll(self, y: Tensor, clean: Tensor) -> Tensor:
         """-log p(y | A(x)) of each entry, [B, ...], normalised."""
+
+    def check(self, operator: Operator) -> str | None:
+        """Why the measurements of this operator cannot have such noise, in one sentence; None if they can."""
+        return None
 
     def describe(self) -> str:
         """sigma_y in the three units in use."""
@@ -99,6 +109,13 @@ class PoissonNoise(Noise):
         rate = self._rate(clean).clamp(min=1e-3)
         count = (self.peak * (y + 1) / 2).clamp(min=0)
         return rate - count * rate.log() + torch.lgamma(count + 1)
+
+    def check(self, operator: Operator) -> str | None:
+        """Only an image has photons to count."""
+        if operator.y_is == IMAGE:
+            return None
+        name = type(operator).__name__
+        return f"noise=poisson counts photons, and y of {name} is {operator.y_is}, no image: use noise=gaussian"
 
     def _rate(self, clean: Tensor) -> Tensor:
         return self.peak * ((clean + 1) / 2).clamp(min=0)

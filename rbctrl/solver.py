@@ -116,8 +116,8 @@ class Solver:
 
         Raises:
             TypeError: a metric that is none.
-            ValueError: the reason of the controller, of the cost it descends or of a metric, a sampler that cannot run
-                (eta, grid, start), or numbers that would tear a cloud of the controller's paths apart.
+            ValueError: the reason of the noise, of the controller, of the cost it descends or of a metric, a sampler
+                that cannot run (eta, grid, start), or numbers that would tear a cloud of the controller's paths apart.
         """
         cloud = self.controller.population
         for name, number in (("n_samples", n_samples), ("batch_size", batch_size)):
@@ -128,7 +128,7 @@ class Solver:
                 )
         process = self.sampler(self.prior, shape=(1,))
         setup = Setup(process, self.operator, self.noise, self.cost)
-        reason = self.controller.check(setup)
+        reason = self.noise.check(self.operator) or self.controller.check(setup)
         if reason is None and self.controller.uses_cost:
             reason = self.cost.check(self.operator, self.noise)
         if reason is not None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from rbctrl.config import build, options
 from rbctrl.noise import GaussianNoise, Noise, NoNoise, PoissonNoise
+from rbctrl.operators.deepinv import DeepinvLinear, DeepinvPhysics
+from rbctrl.operators.matrix import Matrix
 
 CONF = Path(__file__).parents[1] / "conf"
 N_ITEMS, SHAPE = 1500, (3, 2, 2)
@@ -103,6 +107,42 @@ def test_describe_gives_three_units() -> None:
 def test_impossible_levels_are_refused(make) -> None:
     with pytest.raises(ValueError, match="noise="):
         make()
+
+
+class Physics(torch.nn.Module):
+    """What `rbctrl.operators.deepinv` asks for."""
+
+    A = A_adjoint = A_dagger = staticmethod(lambda x: x)
+
+
+ELSEWHERE = {
+    "custom",
+    "kernel_blur",
+    "mask_file",
+    "mcgdiff",
+    "matrix",
+    "nonlinear_blur",
+    "parallel",
+    "style",
+}  # need a file or vectors
+MEASURING_IMAGES = [name for name in options("operator") if name not in ELSEWHERE and "deepinv" not in name]
+
+
+@pytest.mark.parametrize("name", MEASURING_IMAGES)
+def test_poisson_noise_is_refused_where_y_leaves_the_range_of_images_and_only_there(name: str, make_rng) -> None:
+    waves = torch.linspace(0, 9, 128, dtype=torch.float64).sin()
+    image = torch.outer(waves, waves).expand(1, 3, 128, 128)
+    operator = build("operator", name).draw(make_rng(1), (3, 128, 128))
+    y = operator(image)
+    reason = PoissonNoise().check(operator)
+    assert (reason is not None) == bool(y.abs().max() > 1.2), reason  # bicubic overshoots a bit
+    assert reason is None or re.search(r"counts photons, and y of \w+ is [a-zF ]+, no image: use ", reason)
+    assert GaussianNoise().check(operator) is NoNoise().check(operator) is None
+
+
+@pytest.mark.parametrize("operator", [Matrix([[1.0, 0.0]]), DeepinvPhysics(Physics()), DeepinvLinear(Physics())])
+def test_poisson_noise_is_refused_where_nobody_knows_that_y_is_an_image(operator) -> None:
+    assert "no image" in PoissonNoise().check(operator)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "noise").glob("*.yaml")))

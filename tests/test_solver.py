@@ -16,7 +16,7 @@ from rbctrl.data import Item, Memory
 from rbctrl.devices import full_fp32
 from rbctrl.grids import LogSNR
 from rbctrl.noise import GaussianNoise, NoNoise, PoissonNoise
-from rbctrl.operators import Downsample, KernelBlur, MotionBlur, RandomMask
+from rbctrl.operators import Downsample, KernelBlur, MotionBlur, PhaseRetrieval, RandomMask, UndersampledFourier
 from rbctrl.operators.matrix import Matrix
 from rbctrl.process import ddim
 from rbctrl.solver import Solver
@@ -107,6 +107,15 @@ def test_a_cost_that_is_undefined_for_the_noise_is_refused_before_weights_are_re
     cost, noise, reason = UNDEFINED[name]
     with pytest.raises(ValueError, match=f"this combination cannot work: .*{reason}"):
         solver(cost=cost, noise=noise, controller=controller).check()
+
+
+@pytest.mark.parametrize("operator", [PhaseRetrieval(), UndersampledFourier(4.0, 0.08)])
+def test_noise_that_a_measurement_cannot_have_is_refused_before_weights_are_read(operator):
+    with pytest.raises(ValueError, match="this combination cannot work: noise=poisson counts .*use noise=gaussian"):
+        solver(operator=operator, noise=PoissonNoise(), controller=DPS()).check()
+    with pytest.raises(ValueError, match="this combination cannot work: cost=poisson_nll weighs counts"):
+        solver(operator=operator, cost=PoissonNLL(50.0), controller=DPS()).check()
+    solver(operator=operator, controller=DPS()).check()
 
 
 @pytest.mark.parametrize("name", DEFINED)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rbctrl.costs.base import Cost
-from rbctrl.noise import Noise, PoissonNoise
+from rbctrl.noise import IMAGE, Noise, PoissonNoise
 from rbctrl.observation import Observation
 from rbctrl.operators.base import LinearOperator, Operator
 
@@ -87,6 +87,9 @@ class PoissonNLL(Cost):
     def check(self, operator: Operator, noise: Noise) -> str | None:
         if self.peak is None and not isinstance(noise, PoissonNoise):
             return "cost=poisson_nll needs cost.peak, or noise=poisson to take it from"
+        if operator.y_is != IMAGE:
+            name = type(operator).__name__
+            return f"cost=poisson_nll weighs counts, and y of {name} is {operator.y_is}, no image: use gaussian_nll"
         return None
 
     def forward(self, image: Tensor, obs: Observation) -> Tensor:

@@ -31,7 +31,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from rbctrl.checkpoints import RequiredFile
-from rbctrl.noise import Noise
+from rbctrl.noise import IMAGE, Noise
 from rbctrl.operators.solve import conjugate_residual
 from rbctrl.operators.svd import SVD
 from rbctrl.rng import ImageRNG
@@ -44,9 +44,12 @@ class Operator(nn.Module, ABC):
 
     Attributes:
         drawn: name of the buffer [B, ...] that `draw` fills per item; None: nothing is random.
+        y_is: what y is. An `IMAGE` has brightness on [-1, 1], -1 black, and Poisson noise counts its photons; of
+            anything else it has none to count.
     """
 
     drawn: ClassVar[str | None] = None
+    y_is: ClassVar[str] = IMAGE
 
     @abstractmethod
     def forward(self, image: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from rbctrl.rng import ImageRNG
 class MaskedTransform(LinearOperator):
     """A basis, and a mask of its coordinates that `draw` makes, [B or 1, 1, H, W]; a subclass provides both."""
 
+    y_is: ClassVar[str] = "coefficients of either sign"
     mask: Tensor | None
 
     def __init__(self) -> None:

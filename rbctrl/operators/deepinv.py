@@ -7,11 +7,13 @@ Noise is that of `noise=`: the noise model of the physics is not used. deepinv i
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
 from rbctrl.operators.base import LinearOperator, Operator
+
+_UNKNOWN = "whatever its physics measures"
 
 
 class DeepinvLinear(LinearOperator):
@@ -26,6 +28,8 @@ class DeepinvLinear(LinearOperator):
     Raises:
         ValueError: the physics has no A_adjoint or A_dagger.
     """
+
+    y_is: ClassVar[str] = _UNKNOWN
 
     def __init__(self, physics: nn.Module, image_shape: tuple[int, ...] | None = None) -> None:
         super().__init__()
@@ -57,6 +61,8 @@ class DeepinvPhysics(Operator):
     Raises:
         ValueError: the physics has no A, or an unknown range.
     """
+
+    y_is: ClassVar[str] = _UNKNOWN
 
     def __init__(
         self,

@@ -50,6 +50,7 @@ class UndersampledFourier(LinearOperator):
     """
 
     drawn: ClassVar[str] = "mask"
+    y_is: ClassVar[str] = "complex Fourier coefficients"
     mask: Tensor | None
 
     def __init__(self, acceleration: float, centre_fraction: float, file: str | Path | None = None) -> None:

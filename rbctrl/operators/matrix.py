@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ class Matrix(LinearOperator):
     Args:
         matrix: [m, D].
     """
+
+    y_is: ClassVar[str] = "products with vectors"
 
     def __init__(self, matrix: Tensor | Sequence[Sequence[float]]) -> None:
         super().__init__()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ class Parallel(Operator):
         ValueError: there are none.
     """
 
+    y_is: ClassVar[str] = "values of several kinds"
     shape: tuple[int, ...] | None = None
 
     def __init__(self, parts: Mapping[str, Operator]) -> None:

@@ -12,7 +12,7 @@ image on [-1, 1].
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ class PhaseRetrieval(Operator):
     Raises:
         ValueError: oversample is negative, or an unknown range.
     """
+
+    y_is: ClassVar[str] = "moduli of Fourier coefficients"
 
     def __init__(self, oversample: float = 2.0, value_range: Literal["unit", "signed"] = "unit") -> None:
         super().__init__()

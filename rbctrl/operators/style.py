@@ -10,7 +10,7 @@ With noise=none and cost=cosine a controller then follows the style of the refer
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +47,7 @@ class Style(Operator):
         ValueError: no such `masked`, a size below 1, or a share out of range.
     """
 
+    y_is: ClassVar[str] = "features"
     shape: tuple[int, ...] | None = None
 
     def __init__(
