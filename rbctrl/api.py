@@ -33,7 +33,8 @@ class Restored:
         mean: [C, H, W] over the samples that stayed finite.
         sd: [C, H, W], their standard deviation; 0 for one sample.
         rows: one dict per sample: item, sample, seed, alive, final_cost, control_energy, nfe, vjp, decoder_vjp,
-            seconds_per_image, peak_memory, batch_size, the metrics that were asked for, and the controller's columns.
+            encoder_vjp, seconds_per_image, peak_memory, batch_size, the metrics that were asked for, and the
+            controller's columns.
         scores: the metrics that look at all samples together (`SampleMetric`), by name.
     """
 

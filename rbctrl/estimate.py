@@ -41,12 +41,16 @@ class Cost:
         vjp: pullbacks through the network.
         seconds: in a batch of the run's size.
         source: "measured", "estimated" or "unknown".
+        decoder_vjp: pullbacks through the decoder of a latent prior; NaN: not known.
+        encoder_vjp: and through its encoder.
     """
 
     nfe: float = math.nan
     vjp: float = math.nan
     seconds: float = math.nan
     source: str = "unknown"
+    decoder_vjp: float = math.nan
+    encoder_vjp: float = math.nan
 
 
 class Estimator:
@@ -80,7 +84,7 @@ class Estimator:
         if stub is not prior:
             forward, both = self._time(experiment, batch)
             seconds += e.nfe * forward + e.vjp * max(both - forward, 0.0)
-        return Cost(e.nfe, e.vjp, seconds, "estimated")
+        return Cost(e.nfe, e.vjp, seconds, "estimated", e.decoder_vjp, e.encoder_vjp)
 
     def _time(self, experiment: Experiment, batch: Batch) -> tuple[float, float]:
         """Seconds of an evaluation, and of one with its pullback, per image."""
@@ -133,8 +137,11 @@ def _measured(rows: Iterable[Mapping[str, object]]) -> Cost | None:
     singles = [row for row in rows if row["sample"] != "mean" and row.get("alive") is not None]
     if not singles:
         return None
-    means = (sum(float(row[name]) for row in singles) / len(singles) for name in ("nfe", "vjp", "seconds_per_image"))  # type: ignore[arg-type]
-    return Cost(*means, "measured")
+    nfe, vjp, seconds, decoder, encoder = (
+        sum(math.nan if row.get(name) is None else float(row[name]) for row in singles) / len(singles)  # type: ignore[arg-type]
+        for name in ("nfe", "vjp", "seconds_per_image", "decoder_vjp", "encoder_vjp")
+    )
+    return Cost(nfe, vjp, seconds, "measured", decoder, encoder)
 
 
 def _fastest(prior: Prior, x: torch.Tensor, backward: bool) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -69,11 +71,19 @@ def given(operator: Operator, noise: Noise, y: Tensor) -> Observation:
 
 @dataclass(eq=False)
 class Evaluations:
-    """How often the networks ran on a batch; every row takes part in every evaluation."""
+    """How often the networks ran on a batch; every row takes part in every evaluation.
+
+    Attributes:
+        nfe: evaluations of the denoiser.
+        vjp: pullbacks through it.
+        decoder_vjp: pullbacks through the decoder of its codec.
+        encoder_vjp: and through the encoder.
+    """
 
     nfe: int = 0
     vjp: int = 0
     decoder_vjp: int = 0
+    encoder_vjp: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +94,7 @@ class Objective:
         cost: of the image.
         obs: the measurement.
         codec: of the prior.
-        evaluations: where decoder gradients are counted.
+        evaluations: where gradients of the codec are counted.
         running: what a path costs on its way, per unit of time (`rbctrl.costs.RunningCost`); None: nothing.
     """
 
@@ -105,13 +115,21 @@ class Objective:
 
     def decode(self, x0_hat: Tensor) -> Tensor:
         """The image of a state; its gradients are counted."""
-        if x0_hat.requires_grad and not isinstance(self.codec, Identity):
-            x0_hat = x0_hat.view_as(x0_hat)
-            x0_hat.register_hook(self._count)
-        return self.codec.decode(x0_hat)
+        return self.codec.decode(self._counted(x0_hat, "decoder_vjp"))
 
-    def _count(self, _: Tensor) -> None:
-        self.evaluations.decoder_vjp += 1
+    def encode(self, image: Tensor) -> Tensor:
+        """The state of an image; its gradients are counted."""
+        return self.codec.encode(self._counted(image, "encoder_vjp"))
+
+    def _counted(self, x: Tensor, what: Literal["decoder_vjp", "encoder_vjp"]) -> Tensor:
+        """The input of a part of the codec: a gradient that comes back to it went through that part."""
+        if x.requires_grad and not isinstance(self.codec, Identity):
+            x = x.view_as(x)
+            x.register_hook(partial(self._count, what))
+        return x
+
+    def _count(self, what: str, _: Tensor) -> None:
+        setattr(self.evaluations, what, getattr(self.evaluations, what) + 1)
 
     def take(self, rows: Tensor) -> Objective:
         """The given rows only."""

@@ -14,7 +14,7 @@ from rbctrl.observation import Observation
 from rbctrl.priors.base import Prior
 from rbctrl.rng import ImageRNG
 
-_SPENT = ("nfe", "vjp", "decoder_vjp", "seconds_per_image", "peak_memory")
+_SPENT = ("nfe", "vjp", "decoder_vjp", "encoder_vjp", "seconds_per_image", "peak_memory")
 
 
 @dataclass(eq=False)

@@ -13,7 +13,7 @@ A row is one sample of one item; the row with sample = "mean" is the posterior m
 energies are averages over the n_alive samples that did not diverge, and it is alive if none did. Columns:
 
     item sample seed | psnr ssim, other metrics | final_cost control_energy nfe vjp decoder_vjp
-                       seconds_per_image batch_size peak_memory n_samples alive error content
+                       encoder_vjp seconds_per_image batch_size peak_memory n_samples alive error content
 
 in this order. An undefined value (NaN, None) is blank, inf stays inf, peak_memory is in MiB. `alive` is True, False
 where the row became non-finite, blank where it could not be computed; `error` says why. `content` is a hash of what was
@@ -48,6 +48,7 @@ RUN_COLUMNS = (
     "nfe",
     "vjp",
     "decoder_vjp",
+    "encoder_vjp",
     "seconds_per_image",
     "batch_size",
     "peak_memory",

@@ -62,6 +62,7 @@ class Solution:
             "nfe": e.nfe,
             "vjp": e.vjp,
             "decoder_vjp": e.decoder_vjp,
+            "encoder_vjp": e.encoder_vjp,
             "seconds_per_image": self.seconds,
             "peak_memory": self.peak_memory,
         }

@@ -91,6 +91,11 @@ def test_objective_decodes_and_counts_gradients_through_the_codec(make_rng) -> N
     torch.testing.assert_close(latent(image / 2), pixel(image))
     x0 = (image / 2).requires_grad_()
     latent(x0).sum().backward()
-    assert latent.evaluations.decoder_vjp == 1
-    pixel(image.clone().requires_grad_()).sum().backward()
-    assert pixel.evaluations.decoder_vjp == 0
+    assert (latent.evaluations.decoder_vjp, latent.evaluations.encoder_vjp) == (1, 0)
+    torch.testing.assert_close(latent.encode(latent.decode(x0)), x0)
+    latent.encode(latent.decode(x0)).sum().backward()
+    assert (latent.evaluations.decoder_vjp, latent.evaluations.encoder_vjp) == (2, 1)
+    latent.encode(image)  # nobody differentiates this one
+    pixel.encode(pixel.decode(image.clone().requires_grad_())).sum().backward()
+    assert latent.evaluations.encoder_vjp == 1
+    assert (pixel.evaluations.decoder_vjp, pixel.evaluations.encoder_vjp) == (0, 0)

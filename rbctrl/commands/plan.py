@@ -98,11 +98,12 @@ def _print_cells(cells: list[Planned]) -> int:
     impossible = [cell for cell in cells if cell.why]
     missing = sum(cell.missing for cell in cells)
     todo = [(cell.missing, cell.cost) for cell in cells if cell.missing]
-    costs = [(n * cost.nfe, n * cost.vjp, n * cost.seconds) for n, cost in todo]
-    nfe, vjp, seconds = (sum(column) for column in zip([0, 0, 0], *costs))
+    costs = [(n * c.nfe, n * c.vjp, n * c.seconds, n * c.decoder_vjp, n * c.encoder_vjp) for n, c in todo]
+    nfe, vjp, seconds, decoder, encoder = (sum(column) for column in zip([0] * 5, *costs))
     print(
         f"{len(cells)} cells, {len(impossible)} cannot work; {_images(missing)} to compute: "
-        f"{_number(nfe)} evaluations, {_number(vjp)} pullbacks, {duration(seconds)} in one process"
+        f"{_number(nfe)} evaluations, {_number(vjp)} pullbacks{_besides(decoder, encoder)}, "
+        f"{duration(seconds)} in one process"
     )
     return int(bool(impossible))
 
@@ -115,7 +116,15 @@ def _text(cell: Planned) -> str:
     cost = cell.cost
     there = f"{cell.missing} of {cell.images} images missing" if cell.missing < cell.images else _images(cell.images)
     each = f"{_number(cost.nfe)} evaluations and {_number(cost.vjp)} pullbacks each"
+    each += _besides(cost.decoder_vjp, cost.encoder_vjp)
     return f"{there}, {each}, {duration(cell.missing * cost.seconds)} ({cost.source})"
+
+
+def _besides(decoder: float, encoder: float) -> str:
+    """Pullbacks through the codec of a latent prior, where there are any."""
+    parts = {"decoder": decoder, "encoder": encoder}
+    spoken = [f"{_number(count)} through the {part}" for part, count in parts.items() if count > 0]
+    return f" besides {' and '.join(spoken)}" if spoken else ""
 
 
 def _images(count: int) -> str:

@@ -47,5 +47,5 @@ class GMLDPS(Controller):
         value = run.objective.cost(image, run.obs)
         if self.gamma == 0:
             return value
-        gap = (run.objective.codec.encode(image) - z0).flatten(1)
+        gap = (run.objective.encode(image) - z0).flatten(1)
         return value + self.gamma / self.omega * torch.linalg.vector_norm(gap, dim=1)

@@ -94,7 +94,7 @@ class PSLD(Controller):
         if self.gamma == 0:
             return value
         glued = image + transposed(self.transpose, run.obs, run.obs.residual(image), image)
-        gap = (run.objective.codec.encode(glued) - z0).flatten(1)
+        gap = (run.objective.encode(glued) - z0).flatten(1)
         return value + self.gamma / self.omega * torch.linalg.vector_norm(gap, dim=1) ** power
 
 

@@ -11,6 +11,12 @@ from rbctrl.report.runs import Row, RunFolder
 from rbctrl.report.text import number
 
 _NOT_SPLIT = ("_target_",)
+_EVALUATIONS = {
+    "nfe": "network evaluations",
+    "vjp": "VJPs",
+    "decoder_vjp": "VJPs of the decoder",
+    "encoder_vjp": "VJPs of the encoder",
+}
 
 
 def footnote(runs: Sequence[RunFolder], rows: Sequence[tuple[RunFolder, Row]]) -> str:
@@ -73,7 +79,7 @@ def _sigma(runs: Sequence[RunFolder]) -> str:
 
 def _evaluations(rows: Sequence[tuple[RunFolder, Row]]) -> str:
     spoken = []
-    for name, word in (("nfe", "network evaluations"), ("vjp", "VJPs"), ("decoder_vjp", "VJPs of the decoder")):
+    for name, word in _EVALUATIONS.items():
         values = [row.values.get(name) for _, row in rows if row.sample != "mean"]
         counts = [v for v in values if v is not None and math.isfinite(v)]
         if counts and max(counts) > 0:

@@ -92,7 +92,7 @@ def report(
         by: settings that label a cell, such as operator or controller.zeta, and item or seed; None: operator,
             controller and whatever else differs (with `select_by`: operator and controller).
         metrics: columns to average, as NAME, NAME:higher or NAME:lower, whichever is better; None: all that have
-            values, except batch size, memory and pullbacks of decoders.
+            values, except batch size, memory and pullbacks of codecs.
         sample: "all" takes the single samples, "mean" the means over samples, "auto" both, on lines of their own.
         against: settings of the method that differences are taken to; None: the best of each problem.
         select_by: the metric by which one setting per label is chosen; None: settings are told apart or pooled.

@@ -22,7 +22,7 @@ from rbctrl.report.runs import Row, RunFolder
 from rbctrl.report.scores import SetScore
 
 Sample = Literal["auto", "mean", "all"]
-_NOT_SHOWN = ("decoder_vjp", "batch_size", "peak_memory", "n_alive", "n_samples")  # on request only
+_NOT_SHOWN = ("decoder_vjp", "encoder_vjp", "batch_size", "peak_memory", "n_alive", "n_samples")  # on request only
 
 
 class Line(NamedTuple):

@@ -1,8 +1,10 @@
 """What `rbctrl plan` says before a sweep and `rbctrl status` while and after it."""
 
 import math
+import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from rbctrl.claims import claim
@@ -66,6 +68,35 @@ def test_plan_counts_network_evaluations_with_a_denoiser_of_white_noise(here, ca
     assert main(["plan", *words]) == 0
     text = capsys.readouterr().out
     assert "3 images, 5 evaluations and 5 pullbacks each" in text and "(estimated)" in text
+
+
+def test_plan_counts_pullbacks_through_a_codec_from_rows_that_are_there(here, capsys):
+    latent = ["-m", "study=s", "prior=pca_gaussian", "data=leaves", "data.size=16", "sampler.n_steps=3"]
+    latent.append("controller=psld,dps")
+    assert main([*latent, "data.n=1"]) == 0
+    capsys.readouterr()
+    assert main(["plan", *latent, "data.n=2"]) == 0
+    text = capsys.readouterr().out
+    both = "besides {0} through the decoder and {1} through the encoder,"
+    assert "psld: 1 of 2 images missing, 3 evaluations and 3 pullbacks each " + both.format(3, 3) in text
+    assert "dps: 1 of 2 images missing, 3 evaluations and 3 pullbacks each besides 3 through the decoder," in text
+    assert "6 evaluations, 6 pullbacks " + both.format(6, 3) in text
+
+
+def test_rows_from_before_encoder_pullbacks_were_counted_are_read(here, capsys):
+    study = [*WORLD, "controller=dps", "data.n=2"]
+    assert main(study) == 0
+    (journal,) = here.glob("outputs/s/*/journal/*.jsonl")
+    old = re.sub(r'"encoder_vjp": \d+, ', "", journal.read_text())
+    assert old.count("encoder_vjp") == 0 < old.count("decoder_vjp") == journal.read_text().count("encoder_vjp")
+    journal.write_text(old)
+    assert main(["plan", *study, "n_samples=2"]) == 0
+    assert "3 evaluations and 3 pullbacks each, " in capsys.readouterr().out
+    assert main([*study, "n_samples=2"]) == 0
+    assert main(["report", "study=s"]) == 0
+    rows = pd.read_csv(next(here.glob("outputs/s/*/rows.csv")), dtype={"sample": str}).set_index("sample")
+    assert rows.encoder_vjp["0"].isna().all() and (rows.encoder_vjp["1"] == 0).all()
+    assert (rows.vjp["mean"] == 6).all()
 
 
 def test_the_stub_is_the_exact_denoiser_of_white_noise(here):

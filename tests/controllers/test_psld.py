@@ -105,12 +105,12 @@ def test_gml_dps_is_the_written_step_latent_dps_without_its_pull_and_dps_in_pixe
     assert torch.equal(sample(pixel_run(), GMLDPS(0.7, 0.3)).x, sample(pixel_run(), DPS(0.7)).x)
 
 
-def test_a_step_costs_one_vjp_of_network_and_decoder():
-    for controller in (DPS(0.3), PSLD(), GMLDPS()):
+def test_a_step_costs_one_vjp_of_network_and_decoder_and_with_gluing_of_the_encoder():
+    for controller, encoder in ((DPS(0.3), 0), (PSLD(gamma=0.0), 0), (PSLD(), 4), (GMLDPS(), 4)):
         run = latent_run()
         sample(run, controller)
         spent = run.process.evaluations
-        assert (spent.nfe, spent.vjp, spent.decoder_vjp) == (4, 4, 4)
+        assert (spent.nfe, spent.vjp, spent.decoder_vjp, spent.encoder_vjp) == (4, 4, 4, encoder)
 
 
 def test_the_decoder_is_differentiated_at_a_detached_latent():
