@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def versions() -> dict[str, str]:
     return found if commit is None else found | {"commit": commit}
 
 
+@cache
 def _hardware() -> str:
     """The GPU, or the processor and the number of its cores."""
     if torch.cuda.is_available():
@@ -35,6 +37,7 @@ def _hardware() -> str:
     return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
+@cache
 def _version(package: str) -> str:
     try:
         return version(package)
@@ -42,8 +45,12 @@ def _version(package: str) -> str:
         return "not installed"
 
 
+@cache
 def _commit(checkout: Path) -> str | None:
-    """The commit, with -dirty if files were changed; None in a wheel, which may lie in somebody else's repository."""
+    """The commit, with -dirty if files were changed; None in a wheel, which may lie in somebody else's repository.
+
+    Asked once per process, whose code is what it read when it began.
+    """
     if not (checkout / ".git").exists():
         return None
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]

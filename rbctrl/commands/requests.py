@@ -21,7 +21,7 @@ class Requests(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
         """Writes the words of each job, unless a sweep with the same jobs did."""
-        if planning or not config.hydra.sweeper._target_.endswith("BasicSweeper"):
+        if planning or not config.hydra.sweeper._target_.endswith(("BasicSweeper", "QuickSweeper")):
             return  # another sweeper decides as it goes
         jobs, folder = job_words(config), Path(config.hydra.sweep.dir) / FOLDER
         if jobs not in [record.get("jobs") for record in read(folder)[0]]:
