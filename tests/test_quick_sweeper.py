@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from hydra_plugins.rbctrl_launchers.sweeper import QuickLoader, QuickSweeper
 from rbctrl.cli import main
+from rbctrl.commands import run
 from rbctrl.commands.errors import explain
 from rbctrl.config import CONF_DIR
 
@@ -126,3 +127,41 @@ def without_measured(table):
     lines = [line.split(",") for line in table.splitlines()]
     measured = [lines[0].index(name) for name in ("seconds_per_image", "peak_memory")]
     return [[cell for k, cell in enumerate(line) if k not in measured] for line in lines]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local", "slurm_local"])
+def test_diverged_rows_and_cells_that_cannot_work_set_the_exit_status_under_any_launcher(
+    launcher, tmp_path, monkeypatch, capfd
+):
+    package = {"joblib": "hydra_plugins.hydra_joblib_launcher"}.get(launcher, "submitit")
+    pytest.importorskip("os" if launcher == "basic" else package)
+    monkeypatch.chdir(tmp_path)
+    world = "prior=gmm2d operator=matrix data=gmm metrics=likelihood sampler=exact sampler.n_steps=3 data.n=1".split()
+    sweep = ["-m", *world, f"hydra/launcher={launcher}"]
+    assert main([*sweep, "study=a", "controller=dps", "controller.zeta=1,2"]) == 0
+    capfd.readouterr()
+    assert main([*sweep, "study=b", "controller=dps", "controller.zeta=1,1e39"]) == 1
+    said = capfd.readouterr().err
+    assert said.count("rbctrl: cell 1 (") == 1 and "became non-finite: lower the controller's step size" in said
+    assert main([*sweep, "study=c", "controller=biharmonic,none,wiener"]) == 1
+    said = capfd.readouterr().err
+    assert "cell 0 (controller=biharmonic" in said and "biharmonic fills the holes of a mask" in said
+    assert "cell 1 (" not in said and "Error executing job" not in said
+
+
+def test_what_another_process_reports_is_said_and_counts(monkeypatch, capsys):
+    monkeypatch.setattr(run, "_failures", [])
+    run.take_in([0.5, run.Outcome(1.0), run.Outcome(float("nan"), ("cell 3: too bright",))])
+    assert run._failures == ["cell 3: too bright"] and capsys.readouterr().err == "rbctrl: cell 3: too bright\n"
+
+
+def test_a_cell_in_a_process_of_a_launcher_reports_instead_of_raising(tmp_path, monkeypatch):
+    """There, nobody has begun to collect failures."""
+    monkeypatch.chdir(tmp_path)
+    returned = []
+    monkeypatch.setattr(run, "take_in", returned.extend)
+    world = ["prior=gmm2d", "operator=matrix", "data=gmm", "metrics=likelihood", "data.n=1", "sampler=exact"]
+    run.run_hydra(run.run_cell, "config", ["-m", *world, "controller=biharmonic"])
+    ((outcome,),) = [returned]
+    assert "cell 0 (" in outcome.problems[0] and "holes of a mask" in outcome.problems[0]

@@ -12,7 +12,7 @@ and the result is what Hydra composes. Where that fails, Hydra composes the cell
 
 from __future__ import annotations
 
-import pickle
+import copy
 from collections.abc import Sequence
 from functools import lru_cache
 from uuid import uuid4
@@ -29,8 +29,10 @@ from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-_KEPT = 1024  # of 16 kB each
-_composed: dict[tuple[str, ...], bytes] = {}  # of this process: the same sweep's, in a worker that a launcher reuses
+_KEPT = 256
+_composed: dict[
+    tuple[str, ...], DictConfig
+] = {}  # of this process: the same sweep's, in a worker that a launcher reuses
 
 
 class QuickLoader(ConfigLoaderImpl):
@@ -66,8 +68,8 @@ class QuickLoader(ConfigLoaderImpl):
         if key not in _composed:
             if len(_composed) >= _KEPT:
                 _composed.clear()
-            _composed[key] = pickle.dumps(super().load_sweep_config(master_config, list(options)))
-        return pickle.loads(_composed[key])
+            _composed[key] = super().load_sweep_config(master_config, list(options))
+        return copy.deepcopy(_composed[key])
 
 
 class QuickSweeper(Sweeper):
@@ -88,8 +90,12 @@ class QuickSweeper(Sweeper):
         self._basic.setup(hydra_context=context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> object:
-        """Runs all cells; returns what the launcher does."""
-        return self._basic.sweep(arguments)
+        """Runs all cells; what went wrong in other processes is told to the one that sets the exit status."""
+        from rbctrl.commands.run import take_in
+
+        batches = self._basic.sweep(arguments)
+        take_in(job.return_value for batch in batches for job in batch)
+        return batches
 
 
 @lru_cache(maxsize=4096)

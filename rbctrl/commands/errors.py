@@ -39,13 +39,17 @@ _HYDRA_FOLDER = Path(hydra.__file__).parent
 
 def report_error(error: Exception, where: str = "") -> str:
     """Prints one sentence for an expected error, with the traceback before it for any other; returns the sentence."""
-    sentence = explain(error)
-    if sentence is None or os.environ.get("RBCTRL_TRACEBACK") == "1":
+    said = sentence(error)
+    print(f"rbctrl: {where}{said}", file=sys.stderr)
+    return said
+
+
+def sentence(error: Exception) -> str:
+    """One sentence for any error; of one that nobody expects, the traceback is printed."""
+    said = explain(error)
+    if said is None or os.environ.get("RBCTRL_TRACEBACK") == "1":
         traceback.print_exception(error)
-    if sentence is None:
-        sentence = f"{type(error).__name__}: {_flat(str(error))}"
-    print(f"rbctrl: {where}{sentence}", file=sys.stderr)
-    return sentence
+    return f"{type(error).__name__}: {_flat(str(error))}" if said is None else said
 
 
 def explain(error: BaseException) -> str | None:

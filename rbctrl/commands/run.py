@@ -6,8 +6,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import hydra
@@ -20,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from rbctrl.claims import Claimed
-from rbctrl.commands.errors import report_error
+from rbctrl.commands.errors import sentence
 from rbctrl.commands.groups import nearest
 from rbctrl.commands.latest import point_to
 from rbctrl.commands.report import summarize
@@ -38,6 +39,19 @@ FLAGS = (
 _failures: list[str] | None = None  # of this command; None in a process that a launcher started
 _claimed: set[int] = set()  # numbers of the cells that other processes were computing
 _waits = False  # whether this is the second pass, for these cells
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a cell of a launcher's process reports to the process that sets the exit status.
+
+    Attributes:
+        value: the mean of the cell's first metric.
+        problems: one sentence each, with the name of the cell.
+    """
+
+    value: float
+    problems: tuple[str, ...] = ()
 
 
 class Stopped(KeyboardInterrupt):
@@ -74,14 +88,19 @@ def run(args: list[str]) -> int:
         _claimed.clear()
 
 
-def run_cell(cfg: DictConfig) -> float:
-    """One cell: what a sweeper sees of it is the mean of its first metric, NaN if it failed."""
+def run_cell(cfg: DictConfig) -> float | Outcome:
+    """One cell: what a sweeper sees of it is the mean of its first metric, NaN if it failed.
+
+    In a process of a launcher our own sweeper (`hydra/sweeper=quick`) gets an `Outcome`, for `take_in`. Any other gets
+    the exception of a cell that failed; of rows that diverged it does not hear.
+    """
     keep_freed_memory()  # here, since a launcher may have started this process
     job = HydraConfig.get().job
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     if _waits and job.num not in _claimed:
         return float("nan")
     name = f"cell {job.num} ({job.override_dirname}): " if sweep else ""
+    reports = _failures is None and HydraConfig.get().sweeper._target_.endswith("QuickSweeper")
     try:
         value, problems, folder = _compute(cfg, sweep)
     except Claimed as claimed:
@@ -89,19 +108,28 @@ def run_cell(cfg: DictConfig) -> float:
         print(f"{name}{claimed}", flush=True)
         return float("nan")
     except Exception as error:
-        if _failures is None:  # only the exception finds its way back to the process that sets the exit status
+        if _failures is None and not reports:
             raise
-        _failures.append(report_error(error, name))
-        return float("nan")
-    for problem in problems:
-        print(f"rbctrl: {name}{problem}", file=sys.stderr)
-    if _failures is not None:
-        _failures.extend(problems)
-    if sweep:
-        print(f"{name}{value:.4g}  {folder}", flush=True)
-    elif (folder / "journal").is_dir():  # an experiment of one's own may write something else
-        summarize([folder])
-    return value
+        outcome = Outcome(float("nan"), (name + sentence(error),))
+    else:
+        outcome = Outcome(value, tuple(name + problem for problem in problems))
+        if sweep:
+            print(f"{name}{value:.4g}  {folder}", flush=True)
+        elif (folder / "journal").is_dir():  # an experiment of one's own may write something else
+            summarize([folder])
+    if reports:
+        return outcome
+    take_in([outcome])
+    return outcome.value
+
+
+def take_in(values: Iterable[object]) -> None:
+    """Says what went wrong in cells, and lets it decide the exit status; values that are no `Outcome` are left alone."""
+    for outcome in values:
+        for problem in outcome.problems if isinstance(outcome, Outcome) else ():
+            print(f"rbctrl: {problem}", file=sys.stderr)
+            if _failures is not None:
+                _failures.append(problem)
 
 
 def _compute(cfg: DictConfig, sweep: bool) -> tuple[float, list[str], Path]:
