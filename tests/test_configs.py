@@ -74,6 +74,7 @@ NEEDS = {
     ("operator", "cascade_composition"): ["operator.parts.content.reference=style.png"],
     ("prior/memory", "12GB"): ["prior=cascade"],
     ("prior/memory", "24GB"): ["prior=cascade"],
+    ("prior/memory", "fast"): ["prior=adm_ffhq256"],
     ("prior/memory", "full"): ["prior=sd15"],
     ("prior/memory", "half"): ["prior=sd15"],
     ("prior/memory", "tight"): ["prior=sd15"],

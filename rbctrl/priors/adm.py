@@ -10,6 +10,7 @@ from torch import nn
 
 from rbctrl.checkpoints import RequiredFile, read_tensors
 from rbctrl.priors.labels import ClassLabel, labelled
+from rbctrl.priors.memory import Memory
 from rbctrl.priors.network import NetworkPrior
 from rbctrl.priors.unet_layout import UNetLayout
 from rbctrl.priors.unet_layout import load as load_unet
@@ -24,6 +25,7 @@ def adm(
     clip: tuple[float, float] | None = None,
     label: int | None = None,
     trained_at: int | None = 256,
+    memory: Memory | None = None,
 ) -> NetworkPrior:
     """A network of guided-diffusion, RGB images in [-1, 1] whose sides are multiples of `layout.stride` px.
 
@@ -35,9 +37,11 @@ def adm(
         clip: (low, high) for x0_hat; DPS as released clips to (-1, 1).
         label: the class, of a class-conditional network.
         trained_at: side of its training images in px; other sizes run.
+        memory: precision and checkpointing of the network; what it says of an autoencoder has no object here. None is
+            fp32 without checkpointing.
 
     Raises:
-        ValueError: a label without classes, or classes without a label.
+        ValueError: a label without classes, or classes without a label; memory.gpu, as it is one network.
     """
     if (label is None) != (layout.classes is None):
         raise ValueError(
@@ -47,8 +51,13 @@ def adm(
     file = RequiredFile(path, published)
     bound = None if layout.classes is None else ClassLabel(label, layout.classes)
 
+    saving = Memory(checkpoint=False) if memory is None else memory
+    if saving.budget is not None:
+        raise ValueError("ADM is one network, and no parts of it can take turns: memory.gpu=null")
+
     def network() -> nn.Module:
-        return labelled(load_unet(layout, read_tensors(file), path), bound)
+        unet = load_unet(layout, read_tensors(file), path)
+        return labelled(saving.prepare(nn.Module.to(unet, saving.dtype)), bound)  # that of diffusers warns of nothing
 
     return NetworkPrior(
         network,

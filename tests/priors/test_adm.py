@@ -6,6 +6,7 @@ from priors.originals import OriginalUNet, randomise
 
 from rbctrl.config import build
 from rbctrl.priors.adm import adm
+from rbctrl.priors.memory import Memory
 from rbctrl.priors.unet_layout import UNetLayout
 from rbctrl.schedules import VP, DiscreteVP
 
@@ -36,6 +37,42 @@ def test_estimate_is_that_of_the_published_network(checkpoint):
     with torch.no_grad():
         other = original(x_t, torch.tensor([t + 1.0]))[:, :3]
     assert not torch.allclose(est.eps_hat, other, rtol=0, atol=1e-5)  # the neighbouring index is told apart
+
+
+def loaded(path, memory=None):
+    prior = adm(path, LAYOUT, memory=memory)
+    prior.load()
+    return prior
+
+
+def estimate(prior, seed=0):
+    """x0_hat, and its gradient, of a fixed x_t."""
+    x = torch.linspace(-2, 2, 2 * 3 * 64).add(seed).sin().view(2, 3, 8, 8).requires_grad_()
+    x0_hat = prior.predict(x, torch.tensor(0.401, dtype=torch.float64)).x0_hat
+    return x0_hat.detach(), torch.autograd.grad(x0_hat.square().sum(), x)[0]
+
+
+def test_full_precision_is_what_it_was_and_checkpointing_changes_no_number(checkpoint):
+    plain = estimate(loaded(checkpoint[1]))
+    for memory in (Memory(checkpoint=False), Memory(checkpoint=True)):
+        for found, expected in zip(estimate(loaded(checkpoint[1], memory)), plain):
+            assert torch.equal(found, expected)
+    network = loaded(checkpoint[1], Memory()).network
+    assert network.is_gradient_checkpointing and not loaded(checkpoint[1]).network.is_gradient_checkpointing
+
+
+def test_a_network_in_bf16_stays_close_with_fp32_states_and_gradients(checkpoint):
+    exact, half = loaded(checkpoint[1]), loaded(checkpoint[1], Memory("bfloat16"))
+    assert {p.dtype for p in half.network.parameters()} == {torch.bfloat16}
+    bound = 0.05  # bf16 has 8 bits, 0.004, and some twenty layers
+
+    def error(found, expected):
+        return float((found - expected).norm() / expected.norm())
+
+    for found, expected in zip(estimate(half), estimate(exact)):
+        assert found.dtype == torch.float32 and 1e-4 < error(found, expected) < bound
+    for found, expected in zip(estimate(half, seed=0.2), estimate(exact)):  # another image is further away
+        assert error(found, expected) > 2 * bound
 
 
 def test_gradients_flow_to_x_and_weights_are_frozen(checkpoint):
@@ -108,3 +145,8 @@ def test_published_files_are_asked_for(option, place, word, monkeypatch, tmp_pat
     prior = build("prior", option)
     with pytest.raises(FileNotFoundError, match=f"no weights at {place}: .*{word}.*put it there"):
         prior.load()
+
+
+def test_a_network_of_one_part_has_no_parts_that_take_turns():
+    with pytest.raises(ValueError, match="memory.gpu=null"):
+        adm("adm.pt", LAYOUT, memory=Memory(gpu=8.0))
