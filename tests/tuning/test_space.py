@@ -5,9 +5,30 @@ import math
 import pytest
 from omegaconf import OmegaConf
 
-from rbctrl.config import options
+from rbctrl.cli import load_experiment
+from rbctrl.config import CONF_DIR, options
 from rbctrl.tuning.space import Parameter, read_space
 from rbctrl.tuning.trials import composed
+
+
+def text_of(name):
+    return (CONF_DIR / "tune" / f"{name}.yaml").read_text()
+
+
+def test_every_controller_has_a_space_or_says_that_there_is_nothing_to_tune():
+    assert set(options("controller")) - {"custom"} == set(options("tune"))
+    empty = [name for name in options("tune") if not read_space(name, "sr4", ())[1]]
+    for name in empty:
+        assert text_of(name).startswith("# Nothing to tune."), name
+
+
+@pytest.mark.parametrize("controller", [name for name in options("tune") if "photo_latent" in text_of(name)])
+def test_spaces_of_latent_controllers_fit_the_shipped_latent_prior(controller):
+    """Everything is built and checked, both ends of the ranges; no weight is read."""
+    fixed, space = read_space(controller, "sr4", ())
+    for end in ("low", "high"):
+        ends = [f"{p.key}={p.choices[0] if p.choices else getattr(p, end)}" for p in space]
+        assert load_experiment(f"controller={controller}", "operator=inpaint_freeform", *fixed, *ends).problems == []
 
 
 @pytest.mark.parametrize("controller", options("tune"))
