@@ -41,3 +41,21 @@ def test_memory_is_counted_without_a_gpu(tmp_path):
     assert float(saving["none"]["peak_gib"]) == float(keeping["none"]["peak_gib"])
     for name in ("psld", "rb_modulation"):
         assert float(saving[name]["peak_gib"]) < float(keeping[name]["peak_gib"])
+
+
+@pytest.mark.slow
+def test_throughput_compares_variants_of_the_network_in_turns(tmp_path):
+    script = SCRIPT.with_name("throughput.py")
+    small = "--sizes 16 --batches 1,2 --n-steps 2 --controllers dps --repeats 2 --variants channels_last,contiguous"
+    done = subprocess.run(
+        [sys.executable, str(script), *small.split(), "--out", str(tmp_path / "rows.csv")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    with (tmp_path / "rows.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["batch"], row["variant"]) for row in rows] == [
+        (batch, variant) for batch in "12" for variant in ("channels_last", "contiguous")
+    ]
+    assert all(float(row["images_per_second"]) > 0 for row in rows) and rows[0]["ratio"] == "1.0"
