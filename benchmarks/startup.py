@@ -1,6 +1,6 @@
 """Start-up time of the command, and what a cell of a sweep costs beyond its sampling.
 
-    python benchmarks/startup.py [--repeats 5] [--cells 12] [--clock wall] [--profile]
+    python benchmarks/startup.py [--repeats 5] [--cells 12] [--clock wall] [--profile] [--word hydra/sweeper=basic]
 
 Start-up: whole processes, `rbctrl --help` and one photograph in three steps; the median with its quartiles.
 
@@ -21,7 +21,7 @@ import pstats
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def start_up(repeats: int) -> list[dict[str, object]]:
     return rows
 
 
-def sweep(cells: int, clock: str, profile: bool) -> list[dict[str, object]]:
+def sweep(cells: int, clock: str, profile: bool, words: Sequence[str] = ()) -> list[dict[str, object]]:
     from hydra.plugins.sweeper import Sweeper
 
     from rbctrl.cli import main
@@ -77,7 +77,7 @@ def sweep(cells: int, clock: str, profile: bool) -> list[dict[str, object]]:
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
         if profile:
             profiler.enable()
-        status = main(["-m", *TINY, f"seed=range({cells})", "hydra.sweep.dir=sweep"])
+        status = main(["-m", *TINY, *words, f"seed=range({cells})", "hydra.sweep.dir=sweep"])
         profiler.disable()
     assert status == 0
     if profile:
@@ -98,9 +98,10 @@ def run() -> None:
     parser.add_argument("--cells", type=int, default=12)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--word", action="append", default=[], help="of the sweep's command line")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/startup.csv"))
     given = parser.parse_args()
-    rows = sweep(given.cells, given.clock, given.profile)
+    rows = sweep(given.cells, given.clock, given.profile, given.word)
     if given.repeats:
         rows = start_up(given.repeats) + rows
     for row in rows:

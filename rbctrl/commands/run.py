@@ -124,7 +124,7 @@ def run_cell(cfg: DictConfig) -> float | Outcome:
 
 
 def take_in(values: Iterable[object]) -> None:
-    """Says what went wrong in cells, and lets it decide the exit status; values that are no `Outcome` are left alone."""
+    """Says what went wrong in cells and lets it decide the exit status; values that are no `Outcome` are left alone."""
     for outcome in values:
         for problem in outcome.problems if isinstance(outcome, Outcome) else ():
             print(f"rbctrl: {problem}", file=sys.stderr)
