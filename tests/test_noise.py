@@ -125,7 +125,10 @@ ELSEWHERE = {
     "parallel",
     "style",
 }  # need a file or vectors
-MEASURING_IMAGES = [name for name in options("operator") if name not in ELSEWHERE and "deepinv" not in name]
+OTHERS = ("deepinv", "style", "composition")  # need a physics, or weights
+MEASURING_IMAGES = [
+    name for name in options("operator") if name not in ELSEWHERE and not any(word in name for word in OTHERS)
+]
 
 
 @pytest.mark.parametrize("name", MEASURING_IMAGES)
