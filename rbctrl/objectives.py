@@ -14,30 +14,42 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rbctrl.autoencoder import BLOCK, ConvAutoencoder
-from rbctrl.data.patches import Patches
 from rbctrl.networks import SIGMA_DATA
 from rbctrl.shipped import load_shipped
 
 STATISTICS = (10_000_000, 256, 64)  # number, count and size of the batch that principal components are taken from
 
 
+class Source(Protocol):
+    """What a training learns from."""
+
+    def prepare(self, folder: Path, seed: int) -> None:
+        """Before anything else; what takes long is kept in `folder`."""
+
+    def batch(self, step: int) -> Any:
+        """The batch of a step, a function of the seed and the step alone: images, or what the objective takes."""
+
+    def images(self, number: int, count: int, size: int) -> Tensor:
+        """Batch `number` of images alone, [count, C, size, size] in [-1, 1], for statistics."""
+
+
 class TrainingObjective(Protocol):
     """What a training minimises."""
 
-    def prepare(self, network: nn.Module, patches: Patches) -> None:
+    def prepare(self, network: nn.Module, source: Source) -> None:
         """Before the first step, and before a checkpoint is read: where the network starts."""
 
-    def loss(self, forward: Callable, image: Tensor, step: int, seed: int) -> Tensor:
-        """Of images [B, C, H, W] in [-1, 1], a scalar; `forward` is that of the network, perhaps compiled."""
+    def loss(self, forward: Callable, batch: Any, step: int, seed: int) -> Tensor:
+        """Of a batch of the source, a scalar; `forward` is that of the network, perhaps compiled."""
 
-    def finish(self, network: nn.Module, patches: Patches) -> None:
+    def finish(self, network: nn.Module, source: Source) -> None:
         """After the last step, on the averaged weights."""
 
 
@@ -52,7 +64,7 @@ class Denoising:
     codec: str | None = None
     _codec: nn.Module | None = field(init=False, default=None)
 
-    def prepare(self, network: nn.Module, patches: Patches) -> None:
+    def prepare(self, network: nn.Module, source: Source) -> None:
         if self.codec is not None:
             self._codec = load_shipped(Path(self.codec), ConvAutoencoder).eval().requires_grad_(False)
             self._codec.to(memory_format=torch.channels_last)
@@ -65,7 +77,7 @@ class Denoising:
         weight = (s.square() + SIGMA_DATA**2) / (s * SIGMA_DATA).square()
         return (weight * (denoised - x_0).square()).mean()
 
-    def finish(self, network: nn.Module, patches: Patches) -> None:
+    def finish(self, network: nn.Module, source: Source) -> None:
         pass
 
 
@@ -82,9 +94,9 @@ class Reconstruction:
     penalty: float = 1e-4
     _channels: int = field(init=False, default=0)
 
-    def prepare(self, network: ConvAutoencoder, patches: Patches) -> None:
+    def prepare(self, network: ConvAutoencoder, source: Source) -> None:
         self._channels = network.config["latent_channels"]
-        network.start_at_principal_components(patches.batch(*STATISTICS))
+        network.start_at_principal_components(source.images(*STATISTICS))
 
     def loss(self, forward: Callable, image: Tensor, step: int, seed: int) -> Tensor:
         n, _, h, w = image.shape
@@ -92,8 +104,8 @@ class Reconstruction:
         z, decoded = forward(image, self.noise * draw_noise(like, step, seed))
         return (decoded - image).square().mean() + self.penalty * z.square().mean()
 
-    def finish(self, network: ConvAutoencoder, patches: Patches) -> None:
-        network.standardize(patches.batch(*STATISTICS))
+    def finish(self, network: ConvAutoencoder, source: Source) -> None:
+        network.standardize(source.images(*STATISTICS))
 
 
 def draw_sigma(count: int, step: int, seed: int) -> Tensor:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -21,53 +22,42 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from rbctrl.data.patches import Patches, make_canvases
-from rbctrl.objectives import TrainingObjective
+from rbctrl.objectives import Source, TrainingObjective
 
 log = logging.getLogger(__name__)
 
 STEPS_PER_EPOCH = 500  # an epoch is the unit of logging and of checkpoints
 
 
-@dataclass(frozen=True)
-class BatchShape:
-    """Patches of `size` px, `count` at a time."""
-
-    size: int
-    count: int
-
-
-class PatchBatches(Dataset):
+class Batches(Dataset):
     """The batches of one epoch; item k is the whole batch of step first_step + k, whatever epoch that falls into."""
 
-    def __init__(self, patches: Patches, shapes: list[BatchShape], first_step: int) -> None:
-        self.patches, self.shapes, self.first_step = patches, shapes, first_step
+    def __init__(self, source: Source, first_step: int) -> None:
+        self.source, self.first_step = source, first_step
 
     def __len__(self) -> int:
         return STEPS_PER_EPOCH
 
-    def __getitem__(self, k: int) -> Tensor:
+    def __getitem__(self, k: int) -> Any:
         if k >= len(self):
             raise IndexError(k)
-        step = self.first_step + k
-        shape = self.shapes[step % len(self.shapes)]
-        return self.patches.batch(step, shape.count, shape.size)
+        return self.source.batch(self.first_step + k)
 
 
-class PatchData(lightning.LightningDataModule):
-    """Procedural canvases and bundled photographs, in the order that the number of the step fixes."""
+class TrainingData(lightning.LightningDataModule):
+    """What a source gives, in the order that the number of the step fixes."""
 
-    def __init__(self, patches: Patches, shapes: list[BatchShape], workers: int) -> None:
+    def __init__(self, source: Source, workers: int) -> None:
         super().__init__()
-        self.patches, self.shapes, self.workers = patches, shapes, workers
+        self.source, self.workers = source, workers
 
     def train_dataloader(self) -> DataLoader:
         # from the step, not the epoch: a resumed Lightning run closes the epoch of its checkpoint with one more batch
-        batches = PatchBatches(self.patches, self.shapes, self.trainer.global_step)
+        batches = Batches(self.source, self.trainer.global_step)
         return DataLoader(batches, batch_size=None, num_workers=self.workers)
 
 
-class PatchModule(lightning.LightningModule):
+class TrainingModule(lightning.LightningModule):
     """A network, its objective and its optimiser."""
 
     def __init__(
@@ -95,10 +85,11 @@ class PatchModule(lightning.LightningModule):
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.lr * self.lr_factor(self.global_step)
 
-    def training_step(self, image: Tensor, batch_idx: int) -> Tensor:
-        image = image.contiguous(memory_format=torch.channels_last)
-        loss = self.objective.loss(self._forward, image, self.global_step, self.seed)
-        self.log("loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(image))
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if isinstance(batch, Tensor):
+            batch = batch.contiguous(memory_format=torch.channels_last)
+        loss = self.objective.loss(self._forward, batch, self.global_step, self.seed)
+        self.log("loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=1)
         return loss
 
     def lr_factor(self, step: int) -> float:
@@ -133,28 +124,24 @@ class Training:
     Args:
         network: to be trained.
         objective: what it minimises.
-        work_dir: checkpoints, CSV log and the canvas pool go here.
+        source: what it learns from.
+        work_dir: checkpoints, CSV log and what the source keeps go here.
         out: the exported weights, fp16 safetensors.
         max_steps: optimiser steps in all; a multiple of 500.
         decay: the share of steps, at the end, over which the learning rate falls to zero.
-        batches: shapes of the batches, taken in turn.
-        photo_share: fraction of patches that come from photographs.
         compiled: torch.compile the network (needs a C++ compiler); the numbers change in the last bits only.
     """
 
     network: nn.Module
     objective: TrainingObjective
+    source: Source
     work_dir: str
     out: str
     max_steps: int
     decay: float
-    batches: list[BatchShape]
     lr: float = 1e-3
     warmup_steps: int = 500
     ema_decay: float = 0.999
-    photo_share: float = 0.5
-    canvases: int = 400
-    canvas_size: int = 288
     seed: int = 0
     workers: int = 0
     compiled: bool = False
@@ -164,20 +151,15 @@ class Training:
             raise ValueError(f"max_steps is a multiple of {STEPS_PER_EPOCH}, got {self.max_steps}")
         if not 0 < self.decay <= 1:
             raise ValueError(f"decay is a share of the steps in (0, 1], got {self.decay}")
-        if not 0 <= self.photo_share <= 1:
-            raise ValueError(f"photo_share lies in [0, 1], got {self.photo_share}")
 
     def run(self, command: str = "rbctrl train") -> Path:
         """Trains and exports; returns the path of the weights."""
         lightning.seed_everything(self.seed, verbose=False)
         folder = Path(self.work_dir)
-        log.info("painting %d canvases (or reading them from %s)", self.canvases, folder)
-        patches = Patches(
-            make_canvases(self.canvases, self.canvas_size, self.seed, folder), self.photo_share, self.seed
-        )
+        self.source.prepare(folder, self.seed)
         network = self.network.to(memory_format=torch.channels_last)
-        self.objective.prepare(network, patches)
-        module = PatchModule(
+        self.objective.prepare(network, self.source)
+        module = TrainingModule(
             network,
             self.objective,
             self.lr,
@@ -202,7 +184,7 @@ class Training:
             enable_model_summary=False,
         )
         last = folder / "last.ckpt"
-        data = PatchData(patches, self.batches, self.workers)
+        data = TrainingData(self.source, self.workers)
         trainer.fit(module, data, ckpt_path=str(last) if last.is_file() else None, weights_only=False)
-        export(last, network, Path(self.out), command, partial(self.objective.finish, network, patches))
+        export(last, network, Path(self.out), command, partial(self.objective.finish, network, self.source))
         return Path(self.out)

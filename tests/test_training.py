@@ -6,11 +6,11 @@ import torch
 import rbctrl.training as training
 from rbctrl.autoencoder import ConvAutoencoder
 from rbctrl.commands import train
-from rbctrl.data.patches import Patches
+from rbctrl.data.patches import BatchShape, Patches, PatchSource
 from rbctrl.networks import ConvUNet
 from rbctrl.objectives import Denoising, Reconstruction, draw_sigma
 from rbctrl.shipped import load_shipped
-from rbctrl.training import BatchShape, PatchModule, Training
+from rbctrl.training import Training, TrainingModule
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice on workers, loggers and devices
 
@@ -20,14 +20,12 @@ def make(folder, max_steps=8, **kwargs):
     settings = {
         "network": ConvUNet(channels=(8, 8), blocks=1, embedding=16),
         "objective": Denoising(),
+        "source": PatchSource([BatchShape(16, 2), BatchShape(24, 1)], canvases=2, canvas_size=32),
         "work_dir": str(folder),
         "out": str(folder / "out.safetensors"),
         "max_steps": max_steps,
         "decay": 0.25,
-        "batches": [BatchShape(16, 2), BatchShape(24, 1)],
         "warmup_steps": 1,
-        "canvases": 2,
-        "canvas_size": 32,
     }
     return Training(**(settings | kwargs))
 
@@ -62,7 +60,7 @@ def test_noise_levels_cover_the_range_and_centre_where_restoration_needs_them():
 
 
 def test_learning_rate_warms_up_stays_and_falls_to_zero():
-    module = PatchModule(ConvUNet(channels=(8,), blocks=1, embedding=16), Denoising(), 1e-3, 10, 100, 0.4, 0, False)
+    module = TrainingModule(ConvUNet(channels=(8,), blocks=1, embedding=16), Denoising(), 1e-3, 10, 100, 0.4, 0, False)
     factors = [module.lr_factor(step) for step in range(101)]
     assert factors[0] == 0.1 and set(factors[9:60]) == {1.0} and factors[100] == 0.0
     assert all(b < a for a, b in zip(factors[60:], factors[61:]))
@@ -80,10 +78,11 @@ def test_impossible_trainings_are_refused(tmp_path):
     for kwargs, word in (
         ({"max_steps": 7}, "multiple"),
         ({"decay": 0.0}, "decay"),
-        ({"photo_share": 2.0}, "photo_share"),
     ):
         with pytest.raises(ValueError, match=word):
             make(tmp_path, **kwargs)
+    with pytest.raises(ValueError, match="photo_share"):
+        PatchSource([BatchShape(16, 2)], photo_share=2.0)
 
 
 def small_codec(folder, **kwargs):
@@ -117,8 +116,9 @@ def test_an_autoencoder_trains_to_the_bit_and_a_denoiser_on_its_latents(tmp_path
 
 
 def test_reconstruction_decodes_under_noise_and_holds_latents_down():
-    patches = Patches(torch.zeros(1, 64, 64, 3, dtype=torch.uint8), photo_share=1.0, names=("china",))
-    net, image = ConvAutoencoder(latent_channels=4, channels=(8, 8), blocks=1), patches.batch(0, 2, 16)
+    patches = PatchSource([BatchShape(16, 2)], photo_share=1.0)
+    patches._patches = Patches(torch.zeros(1, 64, 64, 3, dtype=torch.uint8), photo_share=1.0, names=("china",))
+    net, image = ConvAutoencoder(latent_channels=4, channels=(8, 8), blocks=1), patches.batch(0)
     losses = {}
     for noise, penalty in ((0.0, 0.0), (0.0, 1.0), (0.5, 0.0)):
         objective = Reconstruction(noise, penalty)

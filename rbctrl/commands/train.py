@@ -11,7 +11,15 @@ from hydra.utils import instantiate
 from rbctrl.commands.run import compose
 from rbctrl.config import CONF_DIR
 
-RECIPES = {"photo": "train", "codec": "train_codec", "latent": "train_latent"}
+RECIPES = {
+    "photo": "train",
+    "codec": "train_codec",
+    "latent": "train_latent",
+    "shapes_codec": "train_shapes_codec",
+    "shapes_descriptor": "train_shapes_descriptor",
+    "shapes_classifier": "train_shapes_classifier",
+    "shapes": "train_shapes",
+}
 
 
 def run(args: list[str]) -> int:

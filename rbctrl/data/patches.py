@@ -5,6 +5,7 @@ Batch k is a function of (seed, k) alone, so an interrupted training continues w
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from rbctrl.data.leaves import DeadLeaves, make_textures, sample_palettes
 from rbctrl.data.photos import GRAY, photo_path
+
+log = logging.getLogger(__name__)
 
 # How often a photograph is drawn: everyday colour scenes first, instruments and flat textures seldom.
 WEIGHTS = {
@@ -115,6 +118,48 @@ class Patches:
         name = self.names[rng.choice(len(self.names), p=self._probability)]
         levels = [level for level in self.pyramids[name] if min(level.shape[:2]) >= size]
         return levels[rng.integers(len(levels))], name in GRAY
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """Patches of `size` px, `count` at a time."""
+
+    size: int
+    count: int
+
+
+@dataclass(eq=False)
+class PatchSource:
+    """Patches of procedural canvases and bundled photographs, a `Source` of trainings.
+
+    Args:
+        batches: shapes of the batches, taken in turn.
+        photo_share: fraction of patches that come from photographs.
+        canvases: how many are painted, once.
+        canvas_size: their side in pixels.
+    """
+
+    batches: list[BatchShape]
+    photo_share: float = 0.5
+    canvases: int = 400
+    canvas_size: int = 288
+    _patches: Patches | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.photo_share <= 1:
+            raise ValueError(f"source.photo_share lies in [0, 1], got {self.photo_share}")
+
+    def prepare(self, folder: Path, seed: int) -> None:
+        log.info("painting %d canvases (or reading them from %s)", self.canvases, folder)
+        canvases = make_canvases(self.canvases, self.canvas_size, seed, folder)
+        self._patches = Patches(canvases, self.photo_share, seed)
+
+    def batch(self, step: int) -> Tensor:
+        shape = self.batches[step % len(self.batches)]
+        return self.images(step, shape.count, shape.size)
+
+    def images(self, number: int, count: int, size: int) -> Tensor:
+        return self._patches.batch(number, count, size)
 
 
 def _crop(source: Tensor, size: int, rng: np.random.Generator) -> Tensor:
