@@ -24,11 +24,13 @@ class Observation:
         y: [B, ...] in [-1, 1].
         operator: drawn for this batch.
         noise: how y came about.
+        prompts: what the image of each row is said to show; None: nothing is said.
     """
 
     y: Tensor
     operator: Operator
     noise: Noise
+    prompts: tuple[str, ...] | None = None
 
     @property
     def sigma_y(self) -> float:
@@ -51,7 +53,8 @@ class Observation:
 
     def take(self, rows: Tensor) -> Observation:
         """The given rows only."""
-        return replace(self, y=self.y[rows], operator=self.operator.take(rows))
+        prompts = None if self.prompts is None else tuple(self.prompts[k] for k in rows.tolist())
+        return replace(self, y=self.y[rows], operator=self.operator.take(rows), prompts=prompts)
 
     def _masked(self, entries: Tensor) -> Tensor:
         observed = self.operator.observed

@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -196,7 +196,8 @@ class Solver:
     def _solve(self, batch: Batch, seed: int, scores: Mapping[str, PathMetric]) -> Solution:
         rng = ImageRNG(seed, batch.rows, self.dtype, self.device)
         obs, image_shape = self._observe(batch, rng)
-        process = self.sampler(self.prior, shape=self.prior.state_shape(image_shape))
+        prior = self.prior if batch.prompts is None else self.prior.bind(batch.prompts, self._references(batch))
+        process = self.sampler(prior, shape=prior.state_shape(image_shape))
         objective = Objective(self.cost, obs, self.prior.codec, process.evaluations, self.running_cost)
         self._reset_peak()
         begin = self._now()
@@ -209,7 +210,14 @@ class Solver:
         paths = watch.finish(run, self.controller, result)
         return Solution(image, obs, result, paths, final_cost, process.evaluations, seconds, self._peak_memory())
 
+    def _references(self, batch: Batch) -> dict[str, Tensor]:
+        return {kind: pictures.to(self.device) for kind, pictures in batch.references.items()}
+
     def _observe(self, batch: Batch, rng: ImageRNG) -> tuple[Observation, tuple[int, ...]]:
+        obs, shape = self._measured(batch, rng)
+        return replace(obs, prompts=batch.prompts), shape
+
+    def _measured(self, batch: Batch, rng: ImageRNG) -> tuple[Observation, tuple[int, ...]]:
         if batch.y is not None:
             shape = tuple(self.operator.image_shape(tuple(batch.y.shape[1:])))
             operator = self.operator.draw(rng, shape)

@@ -14,6 +14,9 @@ from rbctrl.attention.scope import installed
 from rbctrl.attention.sites import Site
 
 
+ITEM = "item"  # the place of an image that each item of the data brings along
+
+
 class Attention(ABC):
     """A frozen configuration that a text-to-image prior takes; whatever else steers the run does not know of it.
 
@@ -28,7 +31,8 @@ class Attention(ABC):
     def images(self) -> Mapping[str, str | None]:
         """Kind to place of the images in the condition, in the order of their tokens; None is an embedding of zeros.
 
-        A place is a picture, or a .safetensors file of one tensor [D], its embedding.
+        A place is a picture, a .safetensors file of one tensor [D], its embedding, or `ITEM`: each item of the data
+        brings its own (`Item.references`).
         """
 
     @property

@@ -7,8 +7,8 @@ rows share a batch changes no result, since noise is a function of the row (`rbc
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ class Item:
         name: relative file name or another lasting name, never a position: masks and noise follow from it.
         image: the truth [C, H, W] in [-1, 1], fp32; None: unknown.
         y: a measurement that exists, usually [C, h, w]; None: `image` is measured.
+        prompt: what the restored image shows, for priors that listen to a prompt of each item; None: there is none.
+        references: pictures [3, H, W] in [-1, 1] by kind ("style", "content"), for attention=afa with style=item.
 
     Raises:
         ValueError: there is neither an image nor a y, or the image is not [C, H, W].
@@ -30,6 +32,8 @@ class Item:
     name: str
     image: Tensor | None
     y: Tensor | None = None
+    prompt: str | None = None
+    references: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.image is None and self.y is None:
@@ -41,9 +45,10 @@ class Item:
             )
 
     @property
-    def shapes(self) -> tuple[torch.Size | None, torch.Size | None]:
-        """Shapes of image and y: items of one batch agree in both."""
-        return tuple(None if part is None else part.shape for part in (self.image, self.y))  # type: ignore[return-value]
+    def shapes(self) -> tuple[object, ...]:
+        """Shapes of image, y and references, and whether there is a prompt: items of one batch agree in all."""
+        parts = tuple(None if part is None else part.shape for part in (self.image, self.y))
+        return (*parts, self.prompt is None, tuple((kind, part.shape) for kind, part in self.references.items()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +59,15 @@ class Batch:
         rows: (item, sample) of each row, item-major.
         image: [B, C, H, W] in [-1, 1]; None: unknown.
         y: [B, ...]; None: `image` is measured.
+        prompts: of each row; None: there are none.
+        references: pictures [B, 3, H, W] by kind.
     """
 
     rows: tuple[tuple[str, int], ...]
     image: Tensor | None
     y: Tensor | None
+    prompts: tuple[str, ...] | None = None
+    references: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -121,4 +130,7 @@ def _stack(waiting: list[tuple[Item, int]]) -> Batch:
     rows = tuple((item.name, sample) for item, sample in waiting)
     image = None if first.image is None else torch.stack([item.image for item, _ in waiting])  # type: ignore[misc]
     y = None if first.y is None else torch.stack([item.y for item, _ in waiting])  # type: ignore[misc]
-    return Batch(rows, image, y)
+    prompts = None if first.prompt is None else tuple(item.prompt for item, _ in waiting)
+    kinds = first.references
+    references = {kind: torch.stack([item.references[kind] for item, _ in waiting]) for kind in kinds}
+    return Batch(rows, image, y, prompts, references)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -67,6 +68,20 @@ class Prior(nn.Module, ABC):
     def parts(self) -> tuple[Part, ...]:
         """What can be moved to and from a GPU on its own, when the weights are there."""
         return self.codec.parts()
+
+    def bind(self, prompts: Sequence[str], references: Mapping[str, Tensor]) -> Prior:
+        """This prior, loaded, under a prompt of each row.
+
+        Args:
+            prompts: of the B rows of a batch.
+            references: images [B, 3, H, W] in [-1, 1] by kind ("style", "content"), for attention to them.
+
+        Raises:
+            ValueError: it takes no prompt, or one for all rows.
+        """
+        raise ValueError(
+            f"the items of this data have a prompt each, and {type(self).__name__} takes none of them: use prior=shapes"
+        )
 
     def scope(self) -> AbstractContextManager[object]:
         """Entered around a run, backward passes included; what it changes in a network is undone at its end."""

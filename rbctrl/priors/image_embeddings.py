@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rbctrl.attention.base import ITEM
 from rbctrl.checkpoints import RequiredFile, read_tensors
 from rbctrl.data.files import Unreadable, read_image
 from rbctrl.pretrained import Source
@@ -55,7 +56,7 @@ def required(places: Mapping[str, str | None]) -> tuple[RequiredFile, ...]:
     return tuple(
         RequiredFile(place, "a reference image of yours", f"attention.{kind}")
         for kind, place in places.items()
-        if place is not None
+        if place not in (None, ITEM)
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ class Embedding(nn.Module):
     """An embedded prompt.
 
     Args:
-        tokens: [L, D].
+        tokens: [L, D]; or [B, L, D], an embedded prompt of each row, and then pooled and images have a B, too.
         pooled: [P], for networks that take one vector of the whole prompt, too.
         images: [k, E], embeddings of k images, for networks that take those besides.
     """
@@ -34,13 +35,26 @@ class Embedding(nn.Module):
         for name, value in {"tokens": tokens, "pooled": pooled, "images": images}.items():
             self.register_buffer(name, None if value is None else value.detach().float())
 
+    @property
+    def of_rows(self) -> bool:
+        """Whether each row has a prompt of its own."""
+        return self.tokens.ndim == 3
+
     def rows(self, n: int) -> Condition:
-        """For n rows: tokens [n, L, D] and, where there are such, pooled [n, P] and images [n, k, E]."""
+        """For n rows: tokens [n, L, D] and, where there are such, pooled [n, P] and images [n, k, E].
+
+        Raises:
+            ValueError: the rows have prompts of their own, and are not n.
+        """
+        if self.of_rows and len(self.tokens) != n:
+            raise ValueError(f"{len(self.tokens)} rows have a prompt each, and {n} rows were asked for")
         return self.under(self.tokens.expand(n, -1, -1))
 
     def under(self, tokens: Tensor) -> Condition:
         """Other tokens [n, L, D] with this pooled vector and these images."""
         more = (part for part in (self.pooled, self.images) if part is not None)
+        if self.of_rows:
+            return (tokens, *more)
         return (tokens, *(part.expand(len(tokens), *part.shape) for part in more))
 
     def beside(self, images: Tensor) -> Embedding:
@@ -53,8 +67,12 @@ class Embedding(nn.Module):
 
     def same(self, other: Embedding) -> bool:
         """Whether both say the same, to the last bit."""
-        pairs = zip(self.rows(1), other.rows(1), strict=True)
+        n = len(self.tokens) if self.of_rows else 1
+        pairs = zip(self.rows(n), other.rows(n), strict=True)
         return all(torch.equal(mine, theirs) for mine, theirs in pairs)
+
+
+EmbedRows = Callable[[Sequence[str], Mapping[str, Tensor]], tuple[Embedding, Embedding]]
 
 
 class PromptedPrior(Prior):
@@ -68,6 +86,8 @@ class PromptedPrior(Prior):
         files: what `embed` reads.
         attention: what the network attends to besides; its images are part of the embedded prompts. Only of networks
             that say how many tokens an image has (`StageC.tail`).
+        embed_rows: (prompts, references) gives both for prompts and reference images of each row (`bind`); None: this
+            prior takes one prompt for all.
     """
 
     def __init__(
@@ -77,11 +97,12 @@ class PromptedPrior(Prior):
         guidance: Guidance | None = None,
         files: tuple[RequiredFile, ...] = (),
         attention: Attention | None = None,
+        embed_rows: EmbedRows | None = None,
     ) -> None:
         super().__init__(denoiser.schedule, denoiser.codec)
         self.attention, self._inside = NoAttention() if attention is None else attention, False
         self.denoiser, self.guidance = denoiser, Guidance() if guidance is None else guidance
-        self._embed, self._files = embed, files
+        self._embed, self._files, self._embed_rows = embed, files, embed_rows
         self.prompt: Embedding | None = None
         self.negative: Embedding | None = None
         self.single: Embedding | None = None
@@ -95,6 +116,14 @@ class PromptedPrior(Prior):
 
     def parts(self) -> tuple[Part, ...]:
         return (Part("network", SAMPLING, self.denoiser.network), *self.codec.parts())
+
+    def bind(self, prompts: Sequence[str], references: Mapping[str, Tensor]) -> PromptedPrior:
+        if self._embed_rows is None:
+            return super().bind(prompts, references)
+        embed = partial(self._embed_rows, prompts, references)
+        bound = PromptedPrior(self.denoiser, embed, self.guidance, self._files, self.attention)
+        bound.load()
+        return bound
 
     @property
     def evaluations(self) -> int:

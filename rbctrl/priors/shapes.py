@@ -1,0 +1,153 @@
+"""The shipped text-to-image prior: drawings of known content and style (`rbctrl.shapes`, weights/shapes.md).
+
+Latents [4, h, w] of 4 px under Stable Diffusion's schedule, v from a small `UNet2DConditionModel` that attends to the
+words of a prompt and to the embeddings of reference images, which attention=concat and attention=afa give it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rbctrl.attention import Attention, NoAttention
+from rbctrl.attention.base import ITEM
+from rbctrl.codecs.convolutional import ConvCodec
+from rbctrl.data.files import read_picture
+from rbctrl.priors.guidance import Guidance
+from rbctrl.priors.image_embeddings import required
+from rbctrl.priors.network import NetworkPrior
+from rbctrl.priors.prompted import Embedding, PromptedPrior
+from rbctrl.schedules import DiscreteVP
+from rbctrl.shapes.networks import SIDE, ShapesDenoiser, ShapesDescriptor
+from rbctrl.shapes.words import parse, to_tokens
+from rbctrl.shipped import WEIGHTS, digest, load_shipped
+
+LATENT_CHANNELS = 4
+
+
+def shapes(
+    weights: str | None = None,
+    codec_weights: str | None = None,
+    descriptor_weights: str | None = None,
+    prompt: str = "",
+    negative_prompt: str = "",
+    attention: Attention | None = None,
+    guidance: Guidance | None = None,
+) -> PromptedPrior:
+    """The shipped prior of drawings, RGB images in [-1, 1] whose sides are multiples of 8 px, best at 64 px.
+
+    Args:
+        weights: of the denoiser, safetensors of `rbctrl train shapes`; None takes the shipped ones.
+        codec_weights: safetensors of `rbctrl train shapes_codec`; None takes the shipped ones.
+        descriptor_weights: safetensors of `rbctrl train shapes_descriptor`, which embeds reference images; None takes
+            the shipped ones.
+        prompt: of all images, such as "two stars topleft, hatch" (`rbctrl.shapes.words`); items with a prompt of their
+            own take that.
+        negative_prompt: what guidance leads away from.
+        attention: what the network attends to besides the text; None is text only.
+        guidance: None is the prompt alone.
+
+    Raises:
+        ValueError: a word that the world does not know.
+    """
+    for text in (prompt, negative_prompt):
+        parse(text)
+    path = _weights(weights, "shapes")
+    denoiser = NetworkPrior(
+        partial(load_shipped, path, ShapesDenoiser),
+        parameterization="v",
+        time_input="index",
+        network_schedule=DiscreteVP.sqrt_linear(),
+        value_range=(-1.0, 1.0),
+        codec=ConvCodec(_weights(codec_weights, "shapes_codec"), LATENT_CHANNELS),
+        channels=LATENT_CHANNELS,
+        stride=2,
+        memory_format="channels_last",
+        fingerprint=partial(digest, path),
+        trained_at=SIDE,
+    )
+    attention = NoAttention() if attention is None else attention
+    reader = _Reader(denoiser, _weights(descriptor_weights, "shapes_descriptor"), attention, negative_prompt)
+    return PromptedPrior(
+        denoiser, partial(reader.embed, prompt), guidance, required(attention.images), attention, reader.embed_rows
+    )
+
+
+def _weights(path: str | None, name: str) -> Path:
+    return WEIGHTS / f"{name}.safetensors" if path is None else Path(path)
+
+
+@dataclass(eq=False)
+class _Reader:
+    """Prompts and reference images to what the network is told."""
+
+    denoiser: NetworkPrior
+    descriptor: Path
+    attention: Attention
+    negative_prompt: str
+
+    def embed(self, prompt: str) -> tuple[Embedding, Embedding]:
+        """Of all images."""
+        pictures = {kind: place and _square(_picture(kind, place)) for kind, place in self.attention.images.items()}
+        words, pooled, images = self._rows([prompt], pictures, 1)
+        positive = Embedding(words[0], pooled[0], images[0])
+        return positive, self._negative(positive)
+
+    def embed_rows(self, prompts: Sequence[str], references: Mapping[str, Tensor]) -> tuple[Embedding, Embedding]:
+        """Of each row: its prompt, and its reference images [B, 3, H, W] by kind."""
+        pictures: dict[str, Tensor | None] = {}
+        for kind, place in self.attention.images.items():
+            if place == ITEM and kind not in references:
+                raise ValueError(f"attention.{kind}=item, but the items of this data have no {kind} image: name a file")
+            pictures[kind] = references[kind] if place == ITEM else place and _square(_picture(kind, place))
+        positive = Embedding(*self._rows(prompts, pictures, len(prompts)))
+        return positive, self._negative(positive)
+
+    def _negative(self, positive: Embedding) -> Embedding:
+        """Beside zeros for all images."""
+        words, pooled, _ = self._rows([self.negative_prompt], {}, 1)
+        images = torch.zeros_like(positive.images)
+        if positive.tokens.ndim == 3:
+            n = len(positive.tokens)
+            return Embedding(words.expand(n, -1, -1), pooled.expand(n, -1), images)
+        return Embedding(words[0], pooled[0], images)
+
+    @torch.no_grad()
+    def _rows(
+        self, prompts: Sequence[str], pictures: Mapping[str, Tensor | None], n: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens [n, L, D], pooled [n, D] and images [n, k, E]."""
+        self.denoiser.load()
+        network = self.denoiser.network
+        like = next(network.parameters())
+        tokens, pooled = network.text(to_tokens([parse(prompt) for prompt in prompts]).to(like.device))
+        width = network.config["image_width"]
+        images = [
+            like.new_zeros(n, width) if picture is None else self._embedded(picture.to(like.device)).expand(n, -1)
+            for picture in pictures.values()
+        ]
+        return tokens, pooled, torch.stack(images, 1) if images else like.new_zeros(n, 0, width)
+
+    def _embedded(self, pictures: Tensor) -> Tensor:
+        descriptor = load_shipped(self.descriptor, ShapesDescriptor).eval().to(pictures.device)
+        return descriptor(pictures.float())["words"]
+
+
+def _picture(kind: str, place: str) -> Tensor:
+    if place == ITEM:
+        raise ValueError(f"attention.{kind}=item is for data whose items have a prompt and references: name a file")
+    return read_picture(place, f"attention.{kind}")
+
+
+def _square(picture: Tensor) -> Tensor:
+    """[1, 3, SIDE, SIDE] of a picture [3, H, W]: its centre, resized."""
+    side = min(picture.shape[1:])
+    top, left = ((length - side) // 2 for length in picture.shape[1:])
+    square = picture[None, :, top : top + side, left : left + side]
+    return F.interpolate(square, (SIDE, SIDE), mode="bilinear", antialias=True)
