@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -25,12 +25,14 @@ class Observation:
         operator: drawn for this batch.
         noise: how y came about.
         prompts: what the image of each row is said to show; None: nothing is said.
+        references: pictures [B, 3, H, W] in [-1, 1] by kind that come with the prompts.
     """
 
     y: Tensor
     operator: Operator
     noise: Noise
     prompts: tuple[str, ...] | None = None
+    references: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def sigma_y(self) -> float:
@@ -54,7 +56,9 @@ class Observation:
     def take(self, rows: Tensor) -> Observation:
         """The given rows only."""
         prompts = None if self.prompts is None else tuple(self.prompts[k] for k in rows.tolist())
-        return replace(self, y=self.y[rows], operator=self.operator.take(rows), prompts=prompts)
+        references = {kind: pictures[rows] for kind, pictures in self.references.items()}
+        operator = self.operator.take(rows)
+        return replace(self, y=self.y[rows], operator=operator, prompts=prompts, references=references)
 
     def _masked(self, entries: Tensor) -> Tensor:
         observed = self.operator.observed

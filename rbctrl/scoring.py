@@ -27,7 +27,7 @@ from rbctrl.metrics import AnyMetric, Metric, SetMetric, of_kind
 from rbctrl.pictures import image_path, load_exact, load_picture
 from rbctrl.results import ResultStore
 from rbctrl.reuse import build_experiment
-from rbctrl.work import digest
+from rbctrl.work import content_of
 
 log = logging.getLogger(__name__)
 
@@ -162,8 +162,7 @@ class _Cell:
     def _image(self, row: Mapping[str, object], batch: Batch, k: int, done: Scored) -> Tensor | None:
         if row.get("alive") is not True:
             return _count(done, "that diverged or failed")
-        parts = (None if part is None else part[k] for part in (batch.image, batch.y))
-        if row.get("content") not in (None, "", digest(*parts)):
+        if row.get("content") not in (None, "", content_of(batch, k)):
             return _count(done, "whose item has another content now")
         try:
             image, source = self._read(row)

@@ -196,7 +196,7 @@ class Solver:
     def _solve(self, batch: Batch, seed: int, scores: Mapping[str, PathMetric]) -> Solution:
         rng = ImageRNG(seed, batch.rows, self.dtype, self.device)
         obs, image_shape = self._observe(batch, rng)
-        prior = self.prior if batch.prompts is None else self.prior.bind(batch.prompts, self._references(batch))
+        prior = self.prior if obs.prompts is None else self.prior.bind(obs.prompts, obs.references)
         process = self.sampler(prior, shape=prior.state_shape(image_shape))
         objective = Objective(self.cost, obs, self.prior.codec, process.evaluations, self.running_cost)
         self._reset_peak()
@@ -210,12 +210,10 @@ class Solver:
         paths = watch.finish(run, self.controller, result)
         return Solution(image, obs, result, paths, final_cost, process.evaluations, seconds, self._peak_memory())
 
-    def _references(self, batch: Batch) -> dict[str, Tensor]:
-        return {kind: pictures.to(self.device) for kind, pictures in batch.references.items()}
-
     def _observe(self, batch: Batch, rng: ImageRNG) -> tuple[Observation, tuple[int, ...]]:
         obs, shape = self._measured(batch, rng)
-        return replace(obs, prompts=batch.prompts), shape
+        references = {kind: pictures.to(self.device, self.dtype) for kind, pictures in batch.references.items()}
+        return replace(obs, prompts=batch.prompts, references=references), shape
 
     def _measured(self, batch: Batch, rng: ImageRNG) -> tuple[Observation, tuple[int, ...]]:
         if batch.y is not None:

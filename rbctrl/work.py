@@ -82,7 +82,7 @@ class Work:
         """The positions of the rows that have to be computed."""
         for k, (item, _) in enumerate(batch.rows):
             if item not in self._contents:
-                self._contents[item] = digest(*(None if part is None else part[k] for part in (batch.image, batch.y)))
+                self._contents[item] = content_of(batch, k)
         needed = {(item, sample // self.cloud) for item, sample in batch.rows if self._is_missing(item, sample)}
         return [k for k, (item, sample) in enumerate(batch.rows) if (item, sample // self.cloud) in needed]
 
@@ -194,7 +194,9 @@ def rows_of(batch: Batch, rows: Sequence[int] | slice) -> Batch:
     """Some rows of a batch."""
     index = range(len(batch.rows))[rows] if isinstance(rows, slice) else rows
     image, y = (None if v is None else v[list(index)] for v in (batch.image, batch.y))
-    return Batch(tuple(batch.rows[k] for k in index), image, y)
+    prompts = None if batch.prompts is None else tuple(batch.prompts[k] for k in index)
+    references = {kind: pictures[list(index)] for kind, pictures in batch.references.items()}
+    return Batch(tuple(batch.rows[k] for k in index), image, y, prompts, references)
 
 
 def has_picture(x: Tensor | None) -> bool:
@@ -202,11 +204,13 @@ def has_picture(x: Tensor | None) -> bool:
     return x is not None and is_picture(x)
 
 
-def digest(*parts: Tensor | None) -> str:
-    """A hash of the image and the measurement of an item."""
+def content_of(batch: Batch, k: int) -> str:
+    """A hash of what row k brings along: image, measurement, prompt and references."""
     hashed = hashlib.blake2b(digest_size=8)
-    for part in parts:
+    for part in (batch.image, batch.y, *batch.references.values()):
         if part is not None:
-            hashed.update(repr((part.dtype, tuple(part.shape))).encode())
-            hashed.update(part.detach().cpu().contiguous().numpy().tobytes())
+            hashed.update(repr((part.dtype, tuple(part[k].shape))).encode())
+            hashed.update(part[k].detach().cpu().contiguous().numpy().tobytes())
+    if batch.prompts is not None:
+        hashed.update(batch.prompts[k].encode())
     return hashed.hexdigest()

@@ -13,7 +13,6 @@ from torch import nn
 from rbctrl.attention.scope import installed
 from rbctrl.attention.sites import Site
 
-
 ITEM = "item"  # the place of an image that each item of the data brings along
 
 
