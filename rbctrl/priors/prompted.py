@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rbctrl.attention import Attention, NoAttention
+from rbctrl.attention.base import ITEM
 from rbctrl.checkpoints import RequiredFile
 from rbctrl.offload import SAMPLING, Part
 from rbctrl.priors.base import Estimate, Prior
@@ -103,12 +104,13 @@ class PromptedPrior(Prior):
         self.attention, self._inside = NoAttention() if attention is None else attention, False
         self.denoiser, self.guidance = denoiser, Guidance() if guidance is None else guidance
         self._embed, self._files, self._embed_rows = embed, files, embed_rows
+        self._waits = ITEM in self.attention.images.values()  # for `bind`
         self.prompt: Embedding | None = None
         self.negative: Embedding | None = None
         self.single: Embedding | None = None
 
     def load(self) -> None:
-        if self.prompt is None:
+        if self.prompt is None and not self._waits:
             self.prompt, self.negative = self._embed()
             name = self.guidance.single(self.prompt.same(self.negative))
             self.single = None if name is None else getattr(self, name)
@@ -122,6 +124,7 @@ class PromptedPrior(Prior):
             return super().bind(prompts, references)
         embed = partial(self._embed_rows, prompts, references)
         bound = PromptedPrior(self.denoiser, embed, self.guidance, self._files, self.attention)
+        bound._waits = False
         bound.load()
         return bound
 
@@ -184,6 +187,10 @@ class PromptedPrior(Prior):
         return (*self._files, *self.denoiser.files())
 
     def _loaded(self) -> Embedding:
+        if self._waits:
+            raise ValueError(
+                "attention to an image of each item needs data whose items bring one, and a prompt: name a file"
+            )
         if self.prompt is None:
             raise RuntimeError("the prompt is not embedded yet: call load() before the first use of the prior")
         return self.prompt

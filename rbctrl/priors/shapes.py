@@ -140,8 +140,6 @@ class _Reader:
 
 
 def _picture(kind: str, place: str) -> Tensor:
-    if place == ITEM:
-        raise ValueError(f"attention.{kind}=item is for data whose items have a prompt and references: name a file")
     return read_picture(place, f"attention.{kind}")
 
 
