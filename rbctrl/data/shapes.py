@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from rbctrl.data.base import Data, Item, check_positive
 from rbctrl.shapes.render import Brush, render
@@ -31,7 +32,11 @@ class _Numbered(Data):
     def items(self) -> Iterator[Item]:
         """The items, by number."""
         for k in range(self.n):
-            yield self.item(k, torch.Generator().manual_seed(self.seed * 1_000_003 + k))
+            yield self.item(k, self.generator(k))
+
+    def generator(self, k: int) -> torch.Generator:
+        """The random numbers of item k."""
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + k)
 
     @abstractmethod
     def item(self, k: int, generator: torch.Generator) -> Item:
@@ -61,16 +66,27 @@ class References(_Numbered):
         self.described, self.brush = described, brush
 
     def item(self, k: int, generator: torch.Generator) -> Item:
-        reference, asked = draw_scenes(1, generator, named=0.0), {}
-        for name in CONTENT:
-            count = len(FACTORS[name]) - (name == "shape")  # never a blob: its outline has no words
-            now = getattr(reference, name)
-            other = (now + torch.randint(1, count, (1,), generator=generator)) % count
-            asked[name] = torch.where(now < count, other, other % count)
+        reference, wanted = self._scenes(generator)
         picture = render(reference, self.size, generator, brush=self.brush)[0]
         style = ("texture", "background") if self.described else ()
-        prompt = describe(replace(reference, **asked), (*CONTENT, *style))
+        prompt = describe(wanted, (*CONTENT, *style))
         return Item(f"pair-{k:04d}", picture, prompt=prompt, references={"style": picture})
+
+    def drawn(self, k: int) -> Tensor:
+        """What item k asks for, [3, size, size], drawn by the renderer: as good as a method can be."""
+        generator = self.generator(k)
+        _, wanted = self._scenes(generator)
+        return render(wanted, self.size, generator)[0]
+
+    def _scenes(self, generator: torch.Generator) -> tuple[Scenes, Scenes]:
+        """The reference, and the prompt's content in its style."""
+        reference, asked = draw_scenes(1, generator, named=0.0), {}
+        for name in CONTENT:
+            words = len(FACTORS[name]) - (name == "shape")  # never a blob: its outline has no words
+            now = getattr(reference, name)
+            move = torch.randint(1, words, (1,), generator=generator)
+            asked[name] = torch.where(now < words, (now + move) % words, move)
+        return reference, replace(reference, **asked)
 
 
 class Compositions(_Numbered):

@@ -2,7 +2,7 @@
 
 descriptor   supervised contrastive losses (Khosla et al., NeurIPS 2020, eq. 2): one style among all others, one
              content among all others, an image and its words (Radford et al., ICML 2021)
-classifier   cross-entropy of each factor, Huber losses of colours and outline
+classifier   cross-entropy of each factor, Huber losses of colours and of the outlines of blobs
 denoiser     mean square error of v = alpha eps - sigma x_0 (Salimans and Ho, ICLR 2022), t stratified over a batch
 """
 
@@ -22,6 +22,7 @@ from rbctrl.schedules import DiscreteVP
 from rbctrl.shapes.bank import CONTENTS, GROUP, Bank, make_bank
 from rbctrl.shapes.networks import SIDE, ShapesClassifier, ShapesDenoiser, ShapesDescriptor
 from rbctrl.shapes.words import forget, scene_tokens
+from rbctrl.shapes.world import BLOB
 from rbctrl.shipped import digest, load_shipped
 
 Batch = dict[str, Tensor]
@@ -171,9 +172,10 @@ class Reading:
         pass
 
     def loss(self, forward: Callable, batch: Batch, step: int, seed: int) -> Tensor:
+        n, blobs = len(batch["image"]), batch["shape"] == BLOB
         read = forward(worn(batch["image"], self.noise, generator(seed, step, 1)))
         total = 10 * F.smooth_l1_loss(read.pop("colors"), batch["colors"])
-        total = total + 10 * F.smooth_l1_loss(read.pop("outline"), batch["outline"])
+        total = total + 100 * F.smooth_l1_loss(read.pop("outline")[blobs], batch["outline"][blobs], reduction="sum") / n
         return total + sum(F.cross_entropy(logits, batch[name], label_smoothing=0.02) for name, logits in read.items())
 
     def finish(self, network: nn.Module, source: Source) -> None:

@@ -54,9 +54,16 @@ def test_all_networks_train_one_after_the_other(tmp_path, monkeypatch):
 
 
 def test_the_denoising_loss_is_that_of_v():
-    objective, network = TextDenoising(image_share=0.0, style_dropped=0.0, all_dropped=0.0), ShapesDenoiser((32, 32), 1, 16)
+    objective, network = (
+        TextDenoising(image_share=0.0, style_dropped=0.0, all_dropped=0.0),
+        ShapesDenoiser((32, 32), 1, 16),
+    )
     objective.prepare(network, None)
-    batch = {"latent": torch.randn(6, 4, 8, 8), "words": torch.ones(6, 7, dtype=torch.long), "embedded": torch.ones(6, 64)}
+    batch = {
+        "latent": torch.randn(6, 4, 8, 8),
+        "words": torch.ones(6, 7, dtype=torch.long),
+        "embedded": torch.ones(6, 64),
+    }
     seen = {}
 
     def forward(x_t, t, tokens, pooled, images):

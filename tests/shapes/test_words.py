@@ -30,7 +30,9 @@ def test_descriptions_are_read_back():
 
 
 def test_each_word_has_a_token_of_its_own():
-    tokens = [to_tokens([{name: k}])[0, 1 + j].item() for j, name in enumerate(FACTORS) for k in range(len(FACTORS[name]))]
+    tokens = [
+        to_tokens([{name: k}])[0, 1 + j].item() for j, name in enumerate(FACTORS) for k in range(len(FACTORS[name]))
+    ]
     assert sorted([PAD, BOS, *tokens]) == list(range(VOCABULARY))
 
 
