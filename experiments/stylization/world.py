@@ -4,8 +4,8 @@
 
 Codec: PSNR. Classifier: accuracy on drawings of combinations that training has seen and has not, and the same after the
 codec; mean absolute error of background and foreground colour; root mean square error of a blob's outline beside its
-standard deviation. Descriptor: cosine of styles between two drawings that share the style, differ in the colours, differ
-in texture and background, or share the content alone; share of drawings whose nearest one has their style.
+standard deviation. Descriptor: cosine of styles between two drawings that share the style, differ in the colours,
+differ in texture and background, or share the content alone; share of drawings whose nearest one has their style.
 """
 
 from __future__ import annotations
@@ -52,9 +52,8 @@ def main() -> None:
             blobs = scenes.shape == BLOB
             outline = (read["outline"] - scenes.outline)[blobs].square().mean().sqrt()
             accuracy = ", ".join(f"{name} {value:.3f}" for name, value in right.items())
-            print(
-                f"  {kind}: {accuracy}; colours {colors:.3f}; outline {outline:.3f} of {scenes.outline[blobs].std():.3f}"
-            )
+            spread = scenes.outline[blobs].std()
+            print(f"  {kind}: {accuracy}; colours {colors:.3f}; outline {outline:.3f} of {spread:.3f}")
     describe(load_shipped(WEIGHTS / "shapes_descriptor.safetensors", ShapesDescriptor).eval(), n // GROUP, generator)
 
 
