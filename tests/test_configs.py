@@ -68,6 +68,8 @@ NEEDS = {
     ],
     ("prior", "adm_imagenet256_class"): ["prior.label=207"],
     ("attention", "afa"): ["prior=cascade", "attention.style=style.png"],
+    ("attention", "afa_item"): ["prior=cascade", "data=style_prompts", "data.path={tmp}/prompts.txt"],
+    ("data", "style_prompts"): ["data.path={tmp}/prompts.txt"],
     ("attention", "afa_reference"): ["prior=cascade", "data=folder", "data.path={tmp}"],
     ("attention", "afa_composition"): ["prior=cascade", "data=folder", "data.path={tmp}", "attention.content=dog.png"],
     ("attention", "concat"): ["prior=cascade", "attention.style=style.png"],
@@ -100,6 +102,7 @@ def folder(tmp_path):
     Image.fromarray(np.full((16, 16), 255, np.uint8)).save(tmp_path / "mask.png")
     np.save(tmp_path / "kernel.npy", np.ones((3, 3)) / 9)
     torch.save(KernelWizard(1, 1, 1).state_dict(), tmp_path / "wizard.pth")
+    (tmp_path / "prompts.txt").write_text("{A cat, A dog, A house, A boat} in watercolor style.")
     return tmp_path
 
 
@@ -134,7 +137,7 @@ def published(preset):
     return published(base[1]) if base else "RBCTRL_DATA" in text
 
 
-STYLIZING = ("cascade", "cascade_composition", "sdxl_style")  # tests/test_style_presets.py
+STYLIZING = ("cascade", "cascade_composition", "cascade_protocol", "sdxl_style")  # tests/test_style_presets.py
 RESTORING = [preset for preset in options("experiment") if preset not in STYLIZING]
 PROTOCOLS = [preset for preset in RESTORING if published(preset)]
 

@@ -149,3 +149,36 @@ def test_presets_run_on_tiny_models_by_stylize(preset, root, without_weights, tm
     (picture,) = (tmp_path / "out").rglob("*image*.png")
     with Image.open(picture) as image:
         assert image.size == (size, size)
+
+
+def rows_of(folder):
+    (rows,) = folder.glob("*/rows.csv")
+    header, *values = (line.split(",") for line in rows.read_text().splitlines())
+    return [dict(zip(header, value)) for value in values]
+
+
+@pytest.mark.slow
+def test_the_protocol_makes_references_and_then_stylizes(root, without_weights, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts.txt").write_text(
+        "{A cat, A dog, A house, A boat} in ink.\n{A man, A cup, A tree, An owl} in oil.\n"
+    )
+    clip = {"model": f"{root}/adapter", "part": "image_encoder", "size": 16}
+    tiny = [word.format(root=root) for word in TINY["cascade"]] + ["sampler.n_steps=2", "data.size=128"]
+    tiny += [f"operator.descriptor.otherwise.{key}={value}" for key, value in clip.items()]
+    command = ["experiment=cascade_protocol", f"data.path={tmp_path}/prompts.txt", *tiny]
+    made = ["data.subjects=[0]", "attention=none", "controller=none", f"hydra.run.dir={tmp_path}/references"]
+    assert main([*command, *made]) == 0, capsys.readouterr().err[-2000:]
+    assert [row["item"] for row in rows_of(tmp_path / "references")] == ["001/0 A cat", "002/0 A man"]
+    (pictures,) = (tmp_path / "references").glob("*/images")
+    options = [f"data.references={pictures}", "data.subjects=[1,2]", f"hydra.run.dir={tmp_path}/out", "batch_size=2"]
+    assert main([*command, *options]) == 0, capsys.readouterr().err[-2000:]
+    rows = rows_of(tmp_path / "out")
+    assert [row["item"] for row in rows] == ["001/1 A dog", "001/2 A house", "002/1 A cup", "002/2 A tree"]
+    assert all(row["alive"] == "True" and row["decoder_vjp"] == "6" for row in rows)
+
+
+def test_the_list_of_prompts_is_named_where_it_is_published(without_weights, monkeypatch, tmp_path):
+    monkeypatch.setenv("RBCTRL_DATA", str(tmp_path))
+    found = {need.node: need for need in required_files(compose(["experiment=cascade_protocol"]))}
+    assert not found["data"].present and "github.com/google/RB-Modulation" in found["data"].hint

@@ -2,7 +2,7 @@
 
     out = W_o [ softmax(q K_text^T / sqrt(d)) V_text + scale softmax(q K_image^T / sqrt(d)) V_image ]
 
-The processors are diffusers' own, and are there while the prior has its adapter attached (`rbctrl.priors.ip_adapter`).
+The processors are diffusers' own, and are there while the prior has its adapter attached (`rbctrl.priors.adapter`).
 """
 
 from __future__ import annotations

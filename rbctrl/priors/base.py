@@ -80,7 +80,8 @@ class Prior(nn.Module, ABC):
             ValueError: it takes no prompt, or one for all rows.
         """
         raise ValueError(
-            f"the items of this data have a prompt each, and {type(self).__name__} takes none of them: use prior=shapes"
+            f"the items of this data have a prompt each, and {type(self).__name__} takes none of them: "
+            "use prior=shapes or a text-to-image model"
         )
 
     def scope(self) -> AbstractContextManager[object]:

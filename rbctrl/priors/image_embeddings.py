@@ -51,6 +51,43 @@ def embed_images(
     return torch.stack([found[place] for place in places.values()])
 
 
+def embed_references(
+    source: Source,
+    places: Mapping[str, str | None],
+    references: Mapping[str, Tensor],
+    n: int,
+    width: int,
+    part: str = "image_encoder",
+    states: bool = False,
+) -> Tensor:
+    """As `embed_images`, for each of n rows, [n, k, ...]: where a place is `ITEM`, of the row's own picture.
+
+    Args:
+        source: of the image encoder.
+        places: as there, or `ITEM`.
+        references: pictures [n, 3, H, W] in [-1, 1] by kind.
+        n: rows.
+        width: of an embedding.
+        part: name of the encoder.
+        states: its states instead of its embedding.
+
+    Raises:
+        ValueError: there are no such pictures.
+    """
+    own = [kind for kind, place in places.items() if place == ITEM]
+    for kind in own:
+        if kind not in references:
+            raise ValueError(f"attention.{kind}=item, but the items of this data have no {kind} image: name a file")
+    fixed = {kind: place for kind, place in places.items() if place != ITEM}
+    found = dict(zip(fixed, embed_images(source, fixed, width, part, states))) if fixed else {}
+    rows = {kind: value.expand(n, *value.shape) for kind, value in found.items()}
+    if own:
+        with torch.no_grad():
+            pictures = [picture for kind in own for picture in references[kind].cpu().float()]
+            rows |= zip(own, _clip(source, part, pictures, False, states).unflatten(0, (len(own), n)))
+    return torch.stack([rows[kind] for kind in places], dim=1)
+
+
 def required(places: Mapping[str, str | None]) -> tuple[RequiredFile, ...]:
     """The files of the places."""
     return tuple(

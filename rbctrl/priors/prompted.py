@@ -123,9 +123,14 @@ class PromptedPrior(Prior):
         if self._embed_rows is None:
             return super().bind(prompts, references)
         embed = partial(self._embed_rows, prompts, references)
-        bound = PromptedPrior(self.denoiser, embed, self.guidance, self._files, self.attention)
+        bound = type(self)(self.denoiser, embed, self.guidance, self._files, self.attention)
         bound._waits = False
         bound.load()
+        if self.residency is not None:
+            self.residency.need(SAMPLING)
+        place = next(self.denoiser.network.parameters()).device
+        for embedding in (bound.prompt, bound.negative):
+            embedding.to(place)
         return bound
 
     @property

@@ -5,12 +5,13 @@ Stage C is the prior; costs look at its latents through a previewer, and stages 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rbctrl.attention import Attention, NoAttention
 from rbctrl.checkpoints import RequiredFile
@@ -19,7 +20,7 @@ from rbctrl.codecs.effnet import ImageEncoder
 from rbctrl.pretrained import Folder, Source, source
 from rbctrl.priors.cascade_networks import StageC
 from rbctrl.priors.guidance import Guidance
-from rbctrl.priors.image_embeddings import embed_images, fingerprint, required
+from rbctrl.priors.image_embeddings import embed_images, embed_references, fingerprint, required
 from rbctrl.priors.memory import Memory
 from rbctrl.priors.network import NetworkPrior
 from rbctrl.priors.prompted import Embedding, PromptedPrior
@@ -138,8 +139,8 @@ class StableCascade:
 
     def prior(self, guidance: Guidance | None, rendering: Rendering) -> PromptedPrior:
         """The prior; its `load` reads everything, encoders first."""
-        embed = cache(self._embed)  # for stages C and B
-        stages = self.decoder and Stages(self.decoder, f"decoder{self.suffix}", embed, rendering, self.memory)
+        texts = cache(self._embed_texts)  # for stages C and B
+        stages = self.decoder and Stages(self.decoder, f"decoder{self.suffix}", texts, rendering, self.memory)
         denoiser = NetworkPrior(
             self._network,
             parameterization="eps",
@@ -150,7 +151,8 @@ class StableCascade:
             fingerprint=self._fingerprint,
         )
         files = (*self.source.files(), *required(self.attention.images))
-        prior = PromptedPrior(denoiser, embed, guidance, files, self.attention)
+        embed, embed_rows = partial(self._embed, texts), partial(self._embed_rows, stages)
+        prior = PromptedPrior(denoiser, embed, guidance, files, self.attention, embed_rows)
         prior.budget = self.memory.budget
         return prior
 
@@ -169,13 +171,30 @@ class StableCascade:
     def _encoder(self) -> ImageEncoder | None:
         return None if self.encoder is None else ImageEncoder(RequiredFile(self.encoder, _ENCODER, "prior.encoder"))
 
-    def _embed(self) -> tuple[Embedding, Embedding]:
-        """Both prompts with their images, which are zeros beside the negative one."""
+    def _embed_texts(self) -> tuple[Embedding, Embedding]:
         check_cosine(self.source.settings("scheduler"), self.source.files()[0].place, self.schedule)
-        prompts = self.texts.embed(encode_cascade, self.source, torch.float32)
-        width = self.source.settings(f"prior{self.suffix}")["clip_image_in_channels"]
-        images = embed_images(self.source, self.attention.images, width)
+        return self.texts.embed(encode_cascade, self.source, torch.float32)
+
+    def _embed(self, texts: Callable[[], tuple[Embedding, Embedding]]) -> tuple[Embedding, Embedding]:
+        """Both prompts with their images, which are zeros beside the negative one."""
+        prompts = texts()
+        images = embed_images(self.source, self.attention.images, self._image_width)
         return prompts[0].beside(images), prompts[1].beside(torch.zeros_like(images))
+
+    def _embed_rows(
+        self, stages: Stages | None, prompts: Sequence[str], references: Mapping[str, Tensor]
+    ) -> tuple[Embedding, Embedding]:
+        """The same for a prompt and the reference images of each row; stage B renders under these prompts, too."""
+        positive, negative = self.texts.embed_rows(prompts, encode_cascade, self.source, torch.float32)
+        images = embed_references(self.source, self.attention.images, references, len(prompts), self._image_width)
+        bound = positive.beside(images), negative.beside(torch.zeros_like(images))
+        if stages is not None:
+            stages.prompts = nn.ModuleList(bound)
+        return bound
+
+    @property
+    def _image_width(self) -> int:
+        return self.source.settings(f"prior{self.suffix}")["clip_image_in_channels"]
 
     def _fingerprint(self) -> str:
         read = [f"prior{self.suffix}", *(["text_encoder"] if self.texts.embeddings is None else [])]

@@ -57,6 +57,28 @@ class Texts:
         prompt = found[self.prompt]
         return prompt, found[self.negative_prompt] if self.negative_prompt is not None else prompt.zeros()
 
+    def embed_rows(
+        self, prompts: Sequence[str], encode: Encode, source: Source, dtype: torch.dtype
+    ) -> tuple[Embedding, Embedding]:
+        """The same for a prompt of each row, [B, ...]; the encoders are read for that, and let go again.
+
+        Raises:
+            ValueError: there is a file of embeddings, of one prompt for all.
+        """
+        if self.embeddings is not None:
+            raise ValueError("the items of this data have a prompt each: prior.embeddings=null, or other data")
+        texts = list(dict.fromkeys([*prompts, *([] if self.negative_prompt is None else [self.negative_prompt])]))
+        with torch.no_grad():
+            found = dict(zip(texts, encode(source, texts, dtype), strict=True))
+        rows = [found[prompt] for prompt in prompts]
+        negative = rows[0].zeros() if self.negative_prompt is None else found[self.negative_prompt]
+        return stacked(rows), stacked([negative] * len(rows))
+
+
+def stacked(rows: Sequence[Embedding]) -> Embedding:
+    """One embedded prompt of each row."""
+    return Embedding(*(torch.stack(parts) for parts in zip(*(tuple(p[0] for p in row.rows(1)) for row in rows))))
+
 
 def encode_sd(source: Source, prompts: Sequence[str], dtype: torch.dtype) -> list[Embedding]:
     """Stable Diffusion 1.x and 2.x."""

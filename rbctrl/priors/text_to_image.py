@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rbctrl.attention import Attention, NoAttention
 from rbctrl.checkpoints import RequiredFile
@@ -103,7 +103,7 @@ class TextToImage:
             fingerprint=self._fingerprint,
         )
         kind = AdaptedPrior if self.attention.active else PromptedPrior
-        prior = kind(denoiser, self._embed, self.guidance, self._files(), self.attention)
+        prior = kind(denoiser, self._embed, self.guidance, self._files(), self.attention, self._embed_rows)
         prior.budget = self._saving.budget
         return prior
 
@@ -134,12 +134,24 @@ class TextToImage:
     def _embed(self) -> tuple[Embedding, Embedding]:
         """Both prompts; before that, whether the model is what this prior says it is."""
         self.check(self.source.settings("scheduler"), self.source.files()[0].place)
-        dtype = torch.float32 if self._saving.precision == "float32" else torch.bfloat16  # T5 overflows in fp16
-        prompts = self.texts.embed(self.family.encode, self.source, dtype)
+        prompts = self.texts.embed(self.family.encode, self.source, self._text_dtype)
         if not self.attention.active:
             return prompts
         images = self.ip_adapter.embed(self.attention.images)
         return prompts[0].beside(images[0]), prompts[1].beside(images[1])
+
+    def _embed_rows(self, prompts: Sequence[str], references: Mapping[str, Tensor]) -> tuple[Embedding, Embedding]:
+        """The same for a prompt and the reference images of each row."""
+        pair = self.texts.embed_rows(prompts, self.family.encode, self.source, self._text_dtype)
+        if not self.attention.active:
+            return pair
+        images = self.ip_adapter.embed_rows(self.attention.images, references, len(prompts))
+        return pair[0].beside(images[0]), pair[1].beside(images[1])
+
+    @property
+    def _text_dtype(self) -> torch.dtype:
+        """Of T5, which overflows in fp16."""
+        return torch.float32 if self._saving.precision == "float32" else torch.bfloat16
 
     def _files(self) -> tuple[RequiredFile, ...]:
         more = (self.ip_adapter.files() if self.attention.active else ()) + (self._tiny.files() if self.preview else ())

@@ -15,9 +15,10 @@ from rbctrl.noise import NoNoise
 from rbctrl.observation import Objective, observe
 from rbctrl.operators import Identity
 from rbctrl.pictures import save_picture
+from rbctrl.priors.adapter import read_adapter
 from rbctrl.priors.guidance import Guidance
 from rbctrl.priors.image_embeddings import preprocess
-from rbctrl.priors.ip_adapter import AdapterFiles, read_adapter
+from rbctrl.priors.ip_adapter import AdapterFiles
 from rbctrl.priors.memory import Memory
 from rbctrl.priors.stable_diffusion import stable_diffusion
 from rbctrl.process import ddim
@@ -255,7 +256,7 @@ def test_weights_and_references_identify_the_rows(root):
 
 
 def test_the_private_loader_of_diffusers_is_still_there():
-    """rbctrl.priors.ip_adapter reads weights by it: if this fails, pin diffusers to 0.42.1 or write that loader."""
+    """rbctrl.priors.adapter reads weights by it: if this fails, pin diffusers to 0.42.1 or write that loader."""
     assert hasattr(diffusers.UNet2DConditionModel, "_load_ip_adapter_weights"), diffusers.__version__
     network = torch.nn.Module()
     with pytest.raises(RuntimeError, match="this diffusers does not have any more: install diffusers 0.42.1"):
