@@ -48,9 +48,17 @@ def _setting(record: DictConfig) -> dict[str, object]:
     controlled = record.choices.controller != "none"
     kind = record.choices.attention
     parts = [*([] if kind == "none" else [kind]), *(["soc"] if controlled else [])]
-    strength = f"lr {record.config.controller.controller.lr}" if controlled else str(attention.get("strength", ""))
+    strength = _strength(record.config.controller) if controlled else _rule(attention)
     words = "with words" if data.get("described", False) else ""
     return {"method": " + ".join(parts) or "text", "words": words, "strength": strength, "split": data.get("split", "")}
+
+
+def _strength(window: DictConfig) -> str:
+    return f"lr {window.controller.lr}, to {window.end}"
+
+
+def _rule(attention: DictConfig) -> str:
+    return f"{attention.rule}, {attention.strength}" if "rule" in attention else ""
 
 
 def reference_rows(rows: pd.DataFrame, n: int) -> pd.DataFrame:
@@ -113,7 +121,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write a CSV")
     args = parser.parse_args()
     rows = read(args.folder)
-    if rows["item"].str.startswith("pair").all():
+    if rows["item"].str.startswith("pair").all() and args.folder.name == "stylization":
         rows = reference_rows(rows, rows["item"].nunique())
     table = summary(rows)
     print("\n".join(markdown(table)))
