@@ -175,7 +175,7 @@ class Reading:
         n, blobs = len(batch["image"]), batch["shape"] == BLOB
         read = forward(worn(batch["image"], self.noise, generator(seed, step, 1)))
         total = 10 * F.smooth_l1_loss(read.pop("colors"), batch["colors"])
-        total = total + 100 * F.smooth_l1_loss(read.pop("outline")[blobs], batch["outline"][blobs], reduction="sum") / n
+        total = total + 30 * F.smooth_l1_loss(read.pop("outline")[blobs], batch["outline"][blobs], reduction="sum") / n
         return total + sum(F.cross_entropy(logits, batch[name], label_smoothing=0.02) for name, logits in read.items())
 
     def finish(self, network: nn.Module, source: Source) -> None:
