@@ -33,7 +33,7 @@ from rbctrl.pictures import save_picture, to_picture
 from rbctrl.priors.base import Prior
 from rbctrl.solver import Solver
 
-CONTROLLER = Window(RBModulation(), 0.0, 0.6)
+CONTROLLER = Window(RBModulation(lr=0.03), 0.0, 0.6)
 
 
 def restyled(prior: Prior, item: Item, first: Path, second: Path, share: float) -> Tensor:

@@ -10,15 +10,15 @@ export OMP_NUM_THREADS=1
 PAIRS=${PAIRS:-256} SAMPLES=${SAMPLES:-4}
 common=(experiment=shapes_style data.n="$PAIRS" n_samples="$SAMPLES")
 item=(attention.style=item)
-soc=(controller=window controller@controller.controller=rb_modulation controller.end=0.6)
+soc=(controller=window controller@controller.controller=rb_modulation controller.controller.lr=0.03 controller.end=0.6)
 
 run() { rbctrl -m "${common[@]}" "$@"; }
 methods() {   # the axes attention and controller; with and without words for texture and background
-  run study=stylization data.described=false,true attention=none controller=none &
-  run study=stylization data.described=false,true attention=none "${soc[@]}"
-  run study=stylization data.described=false,true attention=concat "${item[@]}" controller=none &
-  run study=stylization data.described=false,true attention=afa "${item[@]}" controller=none
-  run study=stylization data.described=false,true attention=afa "${item[@]}" "${soc[@]}"
+  { run data.described=false,true attention=none controller=none
+    run data.described=false,true attention=concat "${item[@]}" controller=none
+    run data.described=false,true attention=afa "${item[@]}" controller=none; } &
+  run data.described=false,true attention=none "${soc[@]}"
+  run data.described=false,true attention=afa "${item[@]}" "${soc[@]}"
   wait
 }
 strength() {  # style against leakage along the main setting of each method
