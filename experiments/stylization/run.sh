@@ -10,7 +10,8 @@ export OMP_NUM_THREADS=1
 PAIRS=${PAIRS:-256} SAMPLES=${SAMPLES:-4}
 common=(experiment=shapes_style data.n="$PAIRS" n_samples="$SAMPLES")
 item=(attention.style=item)
-soc=(controller=window controller@controller.controller=rb_modulation controller.controller.lr=0.03 controller.end=0.6)
+window=(controller=window controller@controller.controller=rb_modulation controller.end=0.6)
+soc=("${window[@]}" controller.controller.lr=0.03)
 
 run() { rbctrl -m "${common[@]}" "$@"; }
 methods() {   # the axes attention and controller; with and without words for texture and background
@@ -23,8 +24,8 @@ methods() {   # the axes attention and controller; with and without words for te
 }
 strength() {  # style against leakage along the main setting of each method
   run study=stylization_strength attention=afa "${item[@]}" attention.strength=0.25,0.5,0.75,1 controller=none &
-  run study=stylization_strength attention=none "${soc[@]}" controller.controller.lr=0.01,0.03,0.1,0.3
-  run study=stylization_strength attention=afa "${item[@]}" "${soc[@]}" controller.controller.lr=0.01,0.03,0.1,0.3
+  run study=stylization_strength attention=none "${window[@]}" controller.controller.lr=0.01,0.03,0.1,0.3
+  run study=stylization_strength attention=afa "${item[@]}" "${window[@]}" controller.controller.lr=0.01,0.03,0.1,0.3
   wait
 }
 strokes() {   # references drawn as by a hand, which no training has seen
