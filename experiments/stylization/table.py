@@ -1,6 +1,6 @@
 """The tables of experiments/stylization.
 
-    python experiments/stylization/table.py [outputs/stylization] [--out experiments/stylization/expected.csv]
+    python experiments/stylization/table.py [outputs/stylization] [--out FILE.csv] [--plot FILE.png]
 
 Samples of a pair are averaged first; errors are standard errors over pairs. `reference` is the renderer itself: the
 prompt's content in the reference's style, read by the same classifier. `gain` is the share of the way from text alone
@@ -115,10 +115,27 @@ def markdown(table: pd.DataFrame) -> Iterator[str]:
         yield "| " + " | ".join(cells) + " |"
 
 
+def plot(table: pd.DataFrame, file: Path) -> None:
+    """Palette error against the share of prompts that are not followed, along each method's strength."""
+    from matplotlib.figure import Figure
+
+    axes = (figure := Figure(figsize=(6, 4), layout="constrained")).subplots()
+    for method, rows in table.groupby("method"):
+        x = 1 - rows["prompt_fidelity"]
+        axes.errorbar(x, rows["palette_error"], rows["palette_error_se"], marker="o", capsize=2, label=method)
+        for at, error, strength in zip(x, rows["palette_error"], rows["strength"]):
+            axes.annotate(strength, (at, error), fontsize=6, xytext=(3, 3), textcoords="offset points")
+    axes.set_xlabel("prompts not followed, share")
+    axes.set_ylabel("palette error")
+    axes.legend()
+    figure.savefig(file, dpi=150)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("outputs/stylization"))
     parser.add_argument("--out", type=Path, help="also write a CSV")
+    parser.add_argument("--plot", type=Path, help="also draw style against content, a PNG")
     args = parser.parse_args()
     rows = read(args.folder)
     if rows["item"].str.startswith("pair").all() and args.folder.name == "stylization":
@@ -127,6 +144,8 @@ def main() -> None:
     print("\n".join(markdown(table)))
     if args.out is not None:
         table.round(4).to_csv(args.out, index=False)
+    if args.plot is not None:
+        plot(table, args.plot)
 
 
 if __name__ == "__main__":
