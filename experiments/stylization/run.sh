@@ -38,7 +38,7 @@ composition() {  # a subject of one picture in the style of another, at a place 
   run study=stylization_composition data=shapes_compositions attention=afa "${item[@]}" attention.content=item "${soc[@]}"
 }
 words() {     # what words alone do: combinations of named styles that training has and has not seen
-  run study=stylization_words data=shapes_descriptions data.split=seen,held_out metrics=shapes_prompt controller=none
+  run study=stylization_words data=shapes_descriptions data.split=seen,held_out metrics=shapes_prompt attention=none controller=none
 }
 if [ $# -eq 0 ]; then set -- words methods strength strokes composition; fi
 for part in "$@"; do "$part"; done

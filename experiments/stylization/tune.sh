@@ -5,10 +5,11 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 PATH=".venv/bin:$PATH"
 export OMP_NUM_THREADS=1
-common=(experiment=shapes_style study=stylization_tuning data.seed=1 data.n="${PAIRS:-48}" n_samples=1)
+PAIRS=${PAIRS:-32}
+common=(experiment=shapes_style study=stylization_tuning data.seed=1 data.n="$PAIRS" n_samples=1)
 soc=(controller=window controller@controller.controller=rb_modulation)
-rbctrl -m experiment=shapes_style study=stylization_guidance data=shapes_descriptions data.seed=1 data.n=32 data.split=seen \
-  controller=none prior.guidance.scale=1.5,2,3 prior.guidance.rescale=0,0.7
+rbctrl -m experiment=shapes_style study=stylization_guidance data=shapes_descriptions data.seed=1 data.n="$PAIRS" data.split=seen \
+  attention=none controller=none prior.guidance.scale=1.5,2,3 prior.guidance.rescale=0,0.7
 rbctrl -m "${common[@]}" attention=none controller=none
 rbctrl -m "${common[@]}" attention=none "${soc[@]}" controller.controller.lr=0.03,0.1 controller.end=0.6,1.0
 rbctrl -m "${common[@]}" attention=afa attention.style=item attention.rule=released,paper attention.strength=0.5,1 controller=none

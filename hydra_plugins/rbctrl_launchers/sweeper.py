@@ -30,9 +30,8 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 _KEPT = 256
-_composed: dict[
-    tuple[str, ...], DictConfig
-] = {}  # of this process: the same sweep's, in a worker that a launcher reuses
+# of this process: the same sweep's, in a worker that a launcher reuses
+_composed: dict[tuple[str, ...], DictConfig] = {}
 
 
 class QuickLoader(ConfigLoaderImpl):

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from rbctrl.attention.scope import installed
 from rbctrl.attention.sites import Site
@@ -60,3 +60,20 @@ class NoAttention(Attention):
 def references(content: str | None, style: str) -> dict[str, str | None]:
     """Content before style, where there is one: the order of the released code."""
     return {"style": style} if content is None else {"content": content, "style": style}
+
+
+def of_items(images: Mapping[str, str | None], brought: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The pictures that items bring along, of the kinds whose place is `ITEM`.
+
+    Args:
+        images: kind to place.
+        brought: pictures [B, 3, H, W] by kind.
+
+    Raises:
+        ValueError: one of them is missing.
+    """
+    wanted = [kind for kind, place in images.items() if place == ITEM]
+    for kind in wanted:
+        if kind not in brought:
+            raise ValueError(f"attention.{kind}=item, but the items of this data have no {kind} image: name a file")
+    return {kind: brought[kind] for kind in wanted}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rbctrl.data.base import Data, Item, check_positive
-from rbctrl.shapes.render import Brush, render
+from rbctrl.shapes.render import Brush, check_brush, render
 from rbctrl.shapes.words import describe
 from rbctrl.shapes.world import BLOB, CONTENT, FACTORS, Scenes, Split, draw_scenes
 
@@ -57,12 +57,16 @@ class References(_Numbered):
         seed: of all items.
         described: whether the prompt names the texture and the background of the reference, too.
         brush: "strokes" draws references as a hand would, which no training has seen.
+
+    Raises:
+        ValueError: no such brush, or n or size is not positive.
     """
 
     def __init__(
         self, n: int = 16, size: int = 64, seed: int = 0, described: bool = False, brush: Brush = "clean"
     ) -> None:
         super().__init__(n, size, seed)
+        check_brush(brush)
         self.described, self.brush = described, brush
 
     def item(self, k: int, generator: torch.Generator) -> Item:

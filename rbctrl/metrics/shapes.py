@@ -104,7 +104,7 @@ class PaletteError(Reading):
 class OutlineError(Reading):
     """Root mean square error of the outline's coefficients, between the image's blob and that of the content reference.
 
-    NaN where the prompt asks for no blob. The content reference is `obs.references["content"]`.
+    NaN without a content reference, `obs.references["content"]`. The classifier reads outlines coarsely.
     """
 
     def __call__(self, image: Tensor, truth: Tensor | None, obs: Observation) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rbctrl.attention.base import ITEM
+from rbctrl.attention.base import ITEM, of_items
 from rbctrl.checkpoints import RequiredFile, read_tensors
 from rbctrl.data.files import Unreadable, read_image
 from rbctrl.pretrained import Source
@@ -74,16 +74,13 @@ def embed_references(
     Raises:
         ValueError: there are no such pictures.
     """
-    own = [kind for kind, place in places.items() if place == ITEM]
-    for kind in own:
-        if kind not in references:
-            raise ValueError(f"attention.{kind}=item, but the items of this data have no {kind} image: name a file")
+    own = of_items(places, references)
     fixed = {kind: place for kind, place in places.items() if place != ITEM}
     found = dict(zip(fixed, embed_images(source, fixed, width, part, states))) if fixed else {}
     rows = {kind: value.expand(n, *value.shape) for kind, value in found.items()}
     if own:
         with torch.no_grad():
-            pictures = [picture for kind in own for picture in references[kind].cpu().float()]
+            pictures = [picture for brought in own.values() for picture in brought.cpu().float()]
             rows |= zip(own, _clip(source, part, pictures, False, states).unflatten(0, (len(own), n)))
     return torch.stack([rows[kind] for kind in places], dim=1)
 

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from rbctrl.attention import Attention, NoAttention
-from rbctrl.attention.base import ITEM
+from rbctrl.attention.base import of_items
 from rbctrl.codecs.convolutional import ConvCodec
-from rbctrl.data.files import read_picture
+from rbctrl.data.files import read_picture, square
 from rbctrl.priors.guidance import Guidance
 from rbctrl.priors.image_embeddings import required
 from rbctrl.priors.network import NetworkPrior
@@ -58,7 +57,8 @@ def shapes(
     """
     for text in (prompt, negative_prompt):
         parse(text)
-    path = _weights(weights, "shapes")
+    path, descriptor = _weights(weights, "shapes"), _weights(descriptor_weights, "shapes_descriptor")
+    attention = NoAttention() if attention is None else attention
     denoiser = NetworkPrior(
         partial(load_shipped, path, ShapesDenoiser),
         parameterization="v",
@@ -69,11 +69,10 @@ def shapes(
         channels=LATENT_CHANNELS,
         stride=2,
         memory_format="channels_last",
-        fingerprint=partial(digest, path),
+        fingerprint=lambda: "+".join(map(digest, (path, descriptor) if attention.active else (path,))),
         trained_at=SIDE,
     )
-    attention = NoAttention() if attention is None else attention
-    reader = _Reader(denoiser, _weights(descriptor_weights, "shapes_descriptor"), attention, negative_prompt)
+    reader = _Reader(denoiser, descriptor, attention, negative_prompt)
     return PromptedPrior(
         denoiser, partial(reader.embed, prompt), guidance, required(attention.images), attention, reader.embed_rows
     )
@@ -94,18 +93,17 @@ class _Reader:
 
     def embed(self, prompt: str) -> tuple[Embedding, Embedding]:
         """Of all images."""
-        pictures = {kind: place and _square(_picture(kind, place)) for kind, place in self.attention.images.items()}
+        pictures = {kind: place and _picture(kind, place) for kind, place in self.attention.images.items()}
         words, pooled, images = self._rows([prompt], pictures, 1)
         positive = Embedding(words[0], pooled[0], images[0])
         return positive, self._negative(positive)
 
     def embed_rows(self, prompts: Sequence[str], references: Mapping[str, Tensor]) -> tuple[Embedding, Embedding]:
         """Of each row: its prompt, and its reference images [B, 3, H, W] by kind."""
-        pictures: dict[str, Tensor | None] = {}
-        for kind, place in self.attention.images.items():
-            if place == ITEM and kind not in references:
-                raise ValueError(f"attention.{kind}=item, but the items of this data have no {kind} image: name a file")
-            pictures[kind] = references[kind] if place == ITEM else place and _square(_picture(kind, place))
+        own, places = of_items(self.attention.images, references), self.attention.images
+        pictures = {
+            kind: own[kind] if kind in own else place and _picture(kind, place) for kind, place in places.items()
+        }
         positive = Embedding(*self._rows(prompts, pictures, len(prompts)))
         return positive, self._negative(positive)
 
@@ -135,17 +133,13 @@ class _Reader:
         return tokens, pooled, torch.stack(images, 1) if images else like.new_zeros(n, 0, width)
 
     def _embedded(self, pictures: Tensor) -> Tensor:
-        descriptor = load_shipped(self.descriptor, ShapesDescriptor).eval().to(pictures.device)
-        return descriptor(pictures.float())["words"]
+        return self._described.to(pictures.device)(pictures.float())["words"]
+
+    @cached_property
+    def _described(self) -> ShapesDescriptor:
+        return load_shipped(self.descriptor, ShapesDescriptor).eval()
 
 
 def _picture(kind: str, place: str) -> Tensor:
-    return read_picture(place, f"attention.{kind}")
-
-
-def _square(picture: Tensor) -> Tensor:
-    """[1, 3, SIDE, SIDE] of a picture [3, H, W]: its centre, resized."""
-    side = min(picture.shape[1:])
-    top, left = ((length - side) // 2 for length in picture.shape[1:])
-    square = picture[None, :, top : top + side, left : left + side]
-    return F.interpolate(square, (SIDE, SIDE), mode="bilinear", antialias=True)
+    """[1, 3, SIDE, SIDE], the centre of a file."""
+    return square(read_picture(place, f"attention.{kind}"), SIDE)[None]

@@ -7,7 +7,7 @@ size and the phase of patterns are random within a scene.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -24,22 +24,23 @@ _RADII = torch.tensor([0.44, 0.29, 0.25])  # by count
 _OFFSETS = 0.3 * torch.tensor([[0.0, 0.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]])  # by position
 
 
-def render(
-    scenes: Scenes, size: int, generator: torch.Generator, jitter: float = 1.0, brush: Brush = "clean"
-) -> Tensor:
+def render(scenes: Scenes, size: int, generator: torch.Generator, brush: Brush = "clean") -> Tensor:
     """Drawings [n, 3, size, size] in [-1, 1].
 
     Args:
         scenes: what to draw.
         size: side in pixels.
         generator: of pose, size and phases.
-        jitter: how much these vary; 0 is not at all.
         brush: "strokes" draws wavering outlines and an uneven fill, as a hand would; no training sees it.
+
+    Raises:
+        ValueError: no such brush.
     """
+    check_brush(brush)
     n = len(scenes)
 
     def uniform(*shape: int) -> Tensor:
-        return jitter * (2 * torch.rand(n, *shape, generator=generator) - 1)
+        return 2 * torch.rand(n, *shape, generator=generator) - 1
 
     axis = (torch.arange(size) + 0.5) / size * 2 - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
@@ -51,6 +52,12 @@ def render(
     dx, dy = (0.0, 0.0) if wave is None else (0.035 * wave[0], 0.035 * wave[1])
     distance, shade = _objects(scenes, x + dx, y + dy, center, radius, angle)
     return _paint(scenes, x, y, radius, distance, shade, phase, size, wave)
+
+
+def check_brush(brush: str) -> None:
+    """Raises ValueError unless there is such a brush."""
+    if brush not in get_args(Brush):
+        raise ValueError(f"brush is {' or '.join(map(repr, get_args(Brush)))}, got {brush!r}")
 
 
 def _objects(

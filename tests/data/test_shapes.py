@@ -37,3 +37,8 @@ def test_compositions_show_a_subject_and_ask_for_it_elsewhere():
 def test_there_are_two_splits():
     with pytest.raises(ValueError, match=r"data\.split"):
         Descriptions(split="unseen")
+
+
+def test_there_are_two_brushes():
+    with pytest.raises(ValueError, match="brush is 'clean' or 'strokes', got 'pen'"):
+        References(brush="pen")

@@ -6,7 +6,8 @@ import torch
 import rbctrl.training as training
 from rbctrl.autoencoder import ConvAutoencoder
 from rbctrl.shapes.networks import ShapesClassifier, ShapesDenoiser, ShapesDescriptor
-from rbctrl.shapes.objectives import Contrast, Drawings, Latents, Reading, TextDenoising, contrastive, worn
+from rbctrl.shapes.objectives import Contrast, Reading, TextDenoising, contrastive, worn
+from rbctrl.shapes.sources import Drawings, Latents
 from rbctrl.shipped import load_shipped
 from rbctrl.training import Training
 
