@@ -83,7 +83,8 @@ class ImageRNG:
     def _words(self, key: str, count: int) -> np.ndarray:
         """Random 64-bit words [B, count]."""
         if count > _FEW:
-            return np.stack([bits.random_raw(count) for bits in self._bit_generators(key)])
+            words = [bits.random_raw(count) for bits in self._bit_generators(key)]
+            return np.stack(words) if len(words) > 1 else words[0][None]
         first, second = self._row_keys + np.frombuffer(_digest(key, 16), "<u8")[:, None]
         counter = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         return _mix(_mix(first[:, None] + counter) ^ second[:, None])

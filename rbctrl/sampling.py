@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rbctrl.controllers.base import Controller, Run, State
 from rbctrl.process import Step
+from rbctrl.step_noise import StepNoise
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,7 @@ def sample(run: Run, controller: Controller, on_step: OnStep | None = None) -> R
 
 
 def _sample(run: Run, controller: Controller, on_step: OnStep | None) -> Result:
-    process = run.process
+    process, noise = run.process, StepNoise(run)
     x, state = controller.start(run)
     x_start, x0_hat = x, torch.full_like(x, math.nan)
     energy = x.new_zeros(len(x))
@@ -66,7 +67,7 @@ def _sample(run: Run, controller: Controller, on_step: OnStep | None) -> Result:
             x, x_start, energy, alive, x0_hat = (v[step.rows] for v in (x, x_start, energy, alive, x0_hat))
             state = {name: value[step.rows] for name, value in state.items()}
         x_t = x
-        x_s = _moved(step, run, i)
+        x_s = _moved(step, noise, i)
         alive = alive & x_s.flatten(1).sum(1).isfinite()  # a sum is finite only if all its terms are
         energy = energy + process.kl(step, i)
         if _all(alive):
@@ -82,13 +83,13 @@ def _sample(run: Run, controller: Controller, on_step: OnStep | None) -> Result:
     return Result(x0_hat, x, x_start, energy.where(alive, torch.nan), alive, columns, rows)
 
 
-def _moved(step: Step, run: Run, i: int) -> Tensor:
+def _moved(step: Step, noise: StepNoise, i: int) -> Tensor:
     """x_s = mean + std z; the noise is ours, so a plain std needs no memory besides it."""
     if not isinstance(step.std, float | int):
-        return step.mean + step.std * run.rng.normal(f"step/{i}", run.process.shape)
+        return step.mean + step.std * noise(i)
     if step.std == 0:
         return step.mean
-    return run.rng.normal(f"step/{i}", run.process.shape).mul_(step.std).add_(step.mean)
+    return noise(i).mul_(step.std).add_(step.mean)
 
 
 def _all(alive: Tensor) -> bool:

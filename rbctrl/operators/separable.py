@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rbctrl.operators.base import LinearOperator
@@ -135,6 +136,27 @@ class Downsample(Separable):
     def matrix(self, n: int) -> np.ndarray:
         """A row per block; raises ValueError if n is no multiple of the factor."""
         return filter_matrix(np.full(self.factor, 1 / self.factor), n, "zero", 0, _stride(n, self.factor, self))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The means, [B, C, h, w]."""
+        self._factors(image.shape, image.dtype, image.device)  # says so if the sides are no multiples of the factor
+        return F.avg_pool2d(image, self.factor)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Each entry on its block, over factor^2."""
+        return self.pinv(y / self.factor**2)
+
+    def gram_solve(self, v: Tensor, rho: float | Tensor = 0.0) -> Tensor:
+        """A A^T = I / factor^2."""
+        return v / (1 / self.factor**2 + rho)
+
+    def pinv(self, y: Tensor) -> Tensor:
+        """Each entry on its block."""
+        return F.interpolate(y, scale_factor=float(self.factor), mode="nearest")
+
+    def prox(self, image: Tensor, y: Tensor, rho: float | Tensor) -> Tensor:
+        """Each block is shifted, all of its pixels by the same number."""
+        return image + self.pinv((y - self(image)) / (1 + self.factor**2 * rho))
 
     def image_shape(self, y_shape: tuple[int, ...]) -> tuple[int, ...]:
         """[C, factor h, factor w]."""
