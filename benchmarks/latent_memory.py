@@ -115,7 +115,7 @@ def measured(prior: PromptedPrior, name: str, given: argparse.Namespace, device:
     per_step = (many.seconds - one.seconds) / given.steps
     counts = {
         f"{kind}_per_step": (getattr(many.evaluations, kind) - getattr(one.evaluations, kind)) / given.steps
-        for kind in ("nfe", "vjp", "decoder_vjp")
+        for kind in ("nfe", "vjp", "decoder_vjp", "encoder_vjp")
     }
     return {
         "peak_gib": float(f"{many.peak_memory / 1024:.3g}") if device.type == "cuda" else math.nan,

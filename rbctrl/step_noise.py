@@ -1,8 +1,8 @@
 """The noise of the steps of a run, drawn for a few steps at once.
 
 Right after a call of the network torch's other threads still spin and the caches hold nothing that a draw needs: a draw
-then takes two to three times as long as in a row of draws. Noise is a function of its name, so which numbers a step
-gets does not depend on when they were drawn.
+then takes longer than in a row of draws. Noise is a function of its name, so which numbers a step gets does not depend
+on when they were drawn.
 """
 
 from __future__ import annotations

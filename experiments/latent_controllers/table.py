@@ -20,6 +20,7 @@ from rbctrl.report.runs import load_rows
 TASKS = ("sr4", "deblur_gauss", "inpaint_freeform")
 REFERENCE = "psld"
 PAIR = ["item", "seed"]
+NUMBERS = ("psnr", "ssim", "chi2", "nfe", "vjp", "decoder_vjp", "encoder_vjp")
 
 
 def read(folder: Path) -> pd.DataFrame:
@@ -30,11 +31,11 @@ def read(folder: Path) -> pd.DataFrame:
     keys = ["operator", "controller", "steps", *PAIR]
     single, mean = rows[rows["sample"] != "mean"], rows[rows["sample"] == "mean"]
     per_image = single.groupby(keys).agg(
-        samples=("psnr", "size"), psnr=("psnr", "mean"), ssim=("ssim", "mean"), chi2=("chi2", "mean"),
-        nfe=("nfe", "mean"), vjp=("vjp", "mean"), decoder_vjp=("decoder_vjp", "mean"),
+        samples=("psnr", "size"),
         seconds=("seconds_per_image", "median"),
         diverged=("alive", lambda alive: int((~alive.astype(bool)).sum())),
-    )  # fmt: skip
+        **{name: (name, "mean") for name in NUMBERS},
+    )
     per_image["psnr_mean"] = mean.set_index(keys)["psnr"]
     return per_image.reset_index()
 
@@ -60,7 +61,7 @@ def table(rows: pd.DataFrame, memory: pd.Series, speed: pd.Series) -> pd.DataFra
     for (operator, controller, steps), cell in rows.groupby(["operator", "controller", "steps"]):
         reference = rows[(rows.operator == operator) & (rows.controller == REFERENCE)].set_index(PAIR)
         gain = (cell.set_index(PAIR).psnr - reference.psnr).dropna()
-        numbers = {name: cell[name].mean() for name in ("psnr", "ssim", "chi2", "nfe", "vjp", "decoder_vjp")}
+        numbers = {name: cell[name].mean() for name in NUMBERS}
         lines.append(
             {"operator": operator, "controller": controller, "steps": int(steps), "images": len(cell)}
             | {"samples": int(cell.samples.max()), **numbers, "psnr_mean": cell.psnr_mean.mean()}
@@ -74,7 +75,7 @@ def table(rows: pd.DataFrame, memory: pd.Series, speed: pd.Series) -> pd.DataFra
 def markdown(summary: pd.DataFrame) -> str:
     """One line per task and method, best first."""
     heads = ["task", "controller", "steps", "PSNR", "over PSLD", "mean of n", "SSIM", "chi2", "nfe", "vjp"]
-    heads += ["decoder vjp", "s per sample", "PSLD's time / its", "MiB over none"]
+    heads += ["decoder vjp", "encoder vjp", "s per sample", "PSLD's time / its", "MiB over none"]
     lines = [f"| {' | '.join(heads)} |", "|---|---|" + "---:|" * (len(heads) - 2)]
     for task in TASKS:
         for r in summary[summary.operator == task].sort_values("psnr", ascending=False).itertuples():
@@ -87,7 +88,8 @@ def markdown(summary: pd.DataFrame) -> str:
                 f"{r.gain:+.2f} ± {r.gain_se:.2f}",
                 mean,
             ]
-            cells += [f"{r.ssim:.3f}", f"{r.chi2:.2f}", f"{r.nfe:.0f}", f"{r.vjp:.0f}", f"{r.decoder_vjp:.0f}"]
+            cells += [f"{r.ssim:.3f}", f"{r.chi2:.2f}"]
+            cells += [f"{count:.0f}" for count in (r.nfe, r.vjp, r.decoder_vjp, r.encoder_vjp)]
             cells += [f"{r.seconds:.2f}", "–" if pd.isna(r.speed) else f"{r.speed:.1f}"]
             cells.append("–" if pd.isna(r.mib) else f"{r.mib:.0f}")
             lines.append(f"| {' | '.join(cells)} |")
