@@ -1,4 +1,4 @@
-"""Memory by counting: tensors on torch's meta device have sizes and no values, so a run of any size fits anywhere.
+"""Memory by counting. Tensors on torch's meta device have sizes and no values, so a run of any size fits anywhere.
 
 `LiveBytes` adds up what an allocator would hold: the storages that are alive, each once. Autograd runs as it does on a
 GPU. Attention is one kernel that keeps no matrix of scores. Not counted: an allocator's rounding and gaps, and the
@@ -23,17 +23,19 @@ class LiveBytes(TorchDispatchMode):
 
     Args:
         held: bytes that are there from the start, those of the weights.
+        device: type of the device whose tensors count.
     """
 
-    def __init__(self, held: int = 0) -> None:
+    def __init__(self, held: int = 0, device: str = "meta") -> None:
         super().__init__()
+        self.device = device
         self.now = self.peak = held
         self._storages: set[int] = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor) and leaf.is_meta:
+            if isinstance(leaf, Tensor) and leaf.device.type == self.device:
                 self._add(leaf.untyped_storage())
         return out
 

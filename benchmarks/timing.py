@@ -20,7 +20,7 @@ def seconds(call: Callable[[], object], clock: str = "wall") -> float:
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
     """First quartile, median, third quartile."""
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * values
     return low, median, high
 
 

@@ -77,6 +77,7 @@ def _sample(run: Run, controller: Controller, on_step: OnStep | None) -> Result:
             state = _keep_state(alive, new_state, state)
         if on_step is not None:
             on_step(i, x_t, step)
+        del x_t, x_s, step, new_state  # the network runs next, and needs the room
     rows, columns = controller.finish(run, x, state)
     if rows is not None:
         x0_hat, x, x_start, energy, alive = (v[rows] for v in (x0_hat, x, x_start, energy, alive))
