@@ -42,7 +42,8 @@ from rbctrl.priors.network import NetworkPrior
 from rbctrl.priors.prompted import Embedding, PromptedPrior
 from rbctrl.process import ddim
 from rbctrl.schedules import DiscreteVP
-from rbctrl.solver import Solution, Solver
+from rbctrl.solution import Solution
+from rbctrl.solver import Solver
 
 STEPS = {  # of the literature, where it says
     "none": 50,

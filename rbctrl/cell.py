@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from rbctrl.data.base import Batch, Item
+from rbctrl.failures import Failures
 from rbctrl.halving import solve_halving
 from rbctrl.journal import Record
 from rbctrl.mean_row import DIVERGED, mean_row, save_inputs
 from rbctrl.metrics import Metric, PathMetric, of_kind
 from rbctrl.results import ResultStore
-from rbctrl.solver import Solution
+from rbctrl.solution import Solution
 from rbctrl.versions import versions
 from rbctrl.work import Work, has_picture, rows_of
 
@@ -59,10 +60,11 @@ class Cell:
     _items: dict[str, None] = field(init=False, default_factory=dict)
     _pictured: set[str] = field(init=False, default_factory=set)
     _begun: bool = field(init=False, default=False)
-    _failures: list[Exception] = field(init=False, default_factory=list)
+    _failures: Failures = field(init=False)
 
     def __post_init__(self) -> None:
         self._work = Work(self.store, self.experiment.wanted, self.experiment.controller.population)
+        self._failures = Failures(self.experiment, self.store)
 
     def missing(self) -> int:
         """How many samples would be computed."""
@@ -91,7 +93,7 @@ class Cell:
             if bar is not None:
                 bar.close()
             if self.share[0] == 0:
-                self._write_unreadable()
+                self._failures.of_reading()
             if self._begun:
                 self.store.close()
         if self.share != (0, 1):
@@ -118,7 +120,7 @@ class Cell:
         except Exception as error:
             if type(error).__module__.startswith("submitit"):  # its way to end a job
                 raise
-            self._fail(rows_of(batch, self._work.missing(batch)), error)
+            self._failures.of_batch(rows_of(batch, self._work.missing(batch)), error, self._work.content)
         return True
 
     def _begin(self, batch: Batch) -> None:
@@ -193,46 +195,12 @@ class Cell:
                 self.store.save_image(item, sample, "image", solution.image[k])
         self._work.save_exact(rows, solution.image)
 
-    def _fail(self, batch: Batch, error: Exception) -> None:
-        """Rows that could not be computed, with the reason."""
-        self._failures.append(error)
-        wanted = self.experiment.wanted
-        keys = batch.rows if wanted.singles else [(item, "mean") for item in dict.fromkeys(i for i, _ in batch.rows)]
-        self._write_failed(keys, reason(error), self._work.content)
-
-    def _write_unreadable(self) -> None:
-        wanted = self.experiment.wanted
-        samples = range(wanted.n_samples) if wanted.singles else ["mean"]
-        for item, why in self.experiment.data.unreadable.items():
-            self._write_failed([(item, sample) for sample in samples], why, lambda item: "")
-
-    def _write_failed(self, keys: Iterable[tuple[str, object]], why: str, content: Callable[[str], str]) -> None:
-        seed, rows = self.experiment.seed, []
-        for item, sample in keys:
-            known = self.store.row(item, sample, seed)  # type: ignore[arg-type]
-            if known is None or known.get("error") != why:
-                row: Record = {"item": item, "sample": sample, "seed": seed, "alive": None, "error": why}
-                rows.append(row | {"content": content(item)})
-        self.store.write(rows)
-
     def _end(self) -> float:
-        """The mean of the first metric over the items where it is finite, and what went wrong."""
+        """The mean of the first metric over the items where it is finite."""
         e, metric = self.experiment, next(iter(self.experiment.metrics))
-        scores, any_row = [], False
-        for item in self._items:
-            for row in self._rows_of(item):
-                any_row = any_row or row.get("alive") is not None
-                if row.get("alive") is False:
-                    e.problems.append(f"{item} (sample {row['sample']}) {row['error']}")
-            row = self.store.row(item, "mean" if e.wanted.means else 0, e.seed) or {}
-            scores.append(math.nan if row.get(metric) is None else float(row[metric]))  # type: ignore[arg-type]
-        if self._failures and not any_row:
-            raise self._failures[0]
-        for error in self._failures:
-            if not isinstance(error, ValueError):
-                log.error("a batch failed", exc_info=error)
-        e.problems.extend(dict.fromkeys(f"rows failed: {reason(error)}" for error in self._failures))
-        e.problems.extend(e.data.skipped)
+        self._failures.tell(row for item in self._items for row in self._rows_of(item))
+        rows = [self.store.row(item, "mean" if e.wanted.means else 0, e.seed) or {} for item in self._items]
+        scores = [math.nan if row.get(metric) is None else float(row[metric]) for row in rows]  # type: ignore[arg-type]
         finite = [score for score in scores if math.isfinite(score)]
         if len(finite) < len(scores):
             left_out = len(scores) - len(finite)
@@ -244,9 +212,3 @@ class Cell:
         samples = range(e.n_samples) if e.wanted.singles else ["mean"]
         rows = (self.store.row(item, sample, e.seed) for sample in samples)  # type: ignore[arg-type]
         return [row for row in rows if row is not None]
-
-
-def reason(error: BaseException) -> str:
-    """One line on an error."""
-    text = " ".join(str(error).split())[:500]
-    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"

@@ -5,10 +5,8 @@ The config is one constructor call; `Experiment.run` is the data flow.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,24 +14,23 @@ from typing import Literal
 from weakref import WeakKeyDictionary
 
 from rbctrl.attention import Attention
-from rbctrl.cell import Cell, Progress, reason
+from rbctrl.cell import Cell, Progress
 from rbctrl.claims import claim
 from rbctrl.controllers.base import Controller
 from rbctrl.costs import Cost, RunningCost
 from rbctrl.data.base import Data
 from rbctrl.devices import pick_device, pick_dtype
+from rbctrl.failures import reason
+from rbctrl.keys import cell_key
 from rbctrl.metrics import AnyMetric, SampleMetric, SetMetric, of_kind
 from rbctrl.noise import Noise
 from rbctrl.operators.base import Operator
-from rbctrl.pretrained.base import content_hash
 from rbctrl.priors.base import Prior
 from rbctrl.results import ResultStore, RowLogger, versions
 from rbctrl.solver import Sampler, Solver
 from rbctrl.spread import spread
 from rbctrl.work import Wanted
 
-DETERMINING = ("prior", "operator", "noise", "cost", "running_cost", "sampler", "controller", "dtype")
-WHICH_IMAGES = ("n", "names", "pattern")
 _WEIGHTS: MutableMapping[Prior, str] = WeakKeyDictionary()
 
 
@@ -198,33 +195,6 @@ class Experiment:
     def run_share(self, study: Path, record: Mapping[str, object], share: tuple[int, int]) -> None:
         """Computes every n-th batch from the k-th, share = (k, n), for a run that holds the cell (`rbctrl.spread`)."""
         Cell(self, ResultStore(self.folder(study, record)), record, share=share).run()
-
-
-def cell_key(record: Mapping[str, object], weights: str) -> str:
-    """Identifies what determines a row besides its item, sample and seed: config of these groups, and the weights.
-
-    Metrics, device, batch size, the number of samples, and which or how many images run are not in it; how an image is
-    read (size, path) is. What an image shows is part of each row (`content`), not of the key. What stands in a file
-    that the configuration names (a mask, a kernel, a network) is part of it, so a file that changes makes a new cell.
-    """
-    config = record.get("config") or {}
-    determining = {name: config.get(name) for name in DETERMINING}  # type: ignore[attr-defined]
-    data = config.get("data") or {}  # type: ignore[attr-defined]
-    determining["data"] = {name: value for name, value in data.items() if name not in WHICH_IMAGES}
-    if config.get("strength") not in (None, 1):  # type: ignore[attr-defined]
-        determining["strength"] = float(config["strength"])  # type: ignore[index]
-    files = sorted(_files({name: node for name, node in determining.items() if name not in ("prior", "data")}))
-    text = json.dumps([determining, weights, *([files] if files else [])], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _files(node: object) -> Iterator[tuple[str, str]]:
-    """The files that a configuration names, with the hash of each."""
-    if isinstance(node, Mapping | list):
-        for part in node.values() if isinstance(node, Mapping) else node:
-            yield from _files(part)
-    elif isinstance(node, str) and len(node) < 1000 and (path := Path(node).expanduser()).is_file():
-        yield node, content_hash(path)[:16]
 
 
 def note_impossible(study: Path, record: Mapping[str, object], why: str) -> None:

@@ -9,7 +9,8 @@ import torch
 
 from rbctrl.data.base import Batch
 from rbctrl.metrics.base import PathMetric
-from rbctrl.solver import Solution, Solver
+from rbctrl.solution import Solution
+from rbctrl.solver import Solver
 from rbctrl.work import rows_of
 
 log = logging.getLogger("rbctrl.experiment")

@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,84 +18,18 @@ from rbctrl.data.base import Batch, Item
 from rbctrl.devices import full_fp32
 from rbctrl.metrics.base import AnyMetric, PathMetric, PathScores, check_metrics
 from rbctrl.noise import Noise
-from rbctrl.observation import Evaluations, Objective, Observation, given, observe
+from rbctrl.observation import Objective, Observation, given, observe
 from rbctrl.offload import place
 from rbctrl.operators.base import LinearOperator, Operator
 from rbctrl.priors.base import Prior
 from rbctrl.process import ReverseProcess
 from rbctrl.rng import ImageRNG
-from rbctrl.sampling import Result, sample
+from rbctrl.sampling import sample
+from rbctrl.solution import Solution
 
 log = logging.getLogger(__name__)
 
 Sampler = Callable[..., ReverseProcess]  # (prior, shape=...) -> process: a partial of rbctrl.process.ddim and its like
-
-
-@dataclass(frozen=True, eq=False)
-class Solution:
-    """What one batch gave; every tensor has a leading B.
-
-    Attributes:
-        image: restored images [B, C, H, W]; not clamped.
-        obs: their measurements.
-        result: energies and final states.
-        paths: scores of the controlled paths, by name.
-        final_cost: the cost at the image; NaN where it is undefined for this measurement (`Cost.check`).
-        evaluations: of the networks, per image.
-        seconds: per image, batch time over B.
-        peak_memory: MiB; of the device on a GPU, else the high-water mark of the process (NaN on Windows).
-    """
-
-    image: Tensor
-    obs: Observation
-    result: Result
-    paths: Mapping[str, Tensor]
-    final_cost: Tensor
-    evaluations: Evaluations
-    seconds: float
-    peak_memory: float
-
-    def spent(self) -> dict[str, float]:
-        """The columns of a row that say what it cost."""
-        e = self.evaluations
-        return {
-            "nfe": e.nfe,
-            "vjp": e.vjp,
-            "decoder_vjp": e.decoder_vjp,
-            "encoder_vjp": e.encoder_vjp,
-            "seconds_per_image": self.seconds,
-            "peak_memory": self.peak_memory,
-        }
-
-    @property
-    def reported(self) -> tuple[str, ...]:
-        """Names of the columns that the controller itself adds."""
-        return tuple(self.result.columns)
-
-    def rows(self, keys: Sequence[tuple[str, int]], seed: int, scores: Mapping[str, Tensor]) -> list[dict[str, object]]:
-        """The rows of the table of results, one per (item, sample) of the batch.
-
-        Args:
-            keys: (item, sample) of each row.
-            seed: of the run.
-            scores: [B] each, by name. The controller's own columns, final cost and control energy come after them.
-        """
-        result = self.result
-        columns = {
-            **scores,
-            **self.paths,
-            **result.columns,
-            "final_cost": self.final_cost,
-            "control_energy": result.control_energy,
-        }
-        values = {name: column.tolist() for name, column in columns.items()}  # one copy to the host per column
-        shared = self.spent() | {"batch_size": len(keys)}
-        return [
-            {"item": item, "sample": sample, "seed": seed, "alive": alive}
-            | {name: column[k] for name, column in values.items()}
-            | shared
-            for k, ((item, sample), alive) in enumerate(zip(keys, result.alive.tolist(), strict=True))
-        ]
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from rbctrl.data.base import Batch
 from rbctrl.pictures import image_path, is_picture, load_exact, replace_file, save_exact
 from rbctrl.posterior_mean import ItemSamples
 from rbctrl.results import ResultStore
-from rbctrl.solver import Solution
+from rbctrl.solution import Solution
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from rbctrl.controllers import DPS, Doob, NoControl, Proximal
 from rbctrl.controllers.base import Controller
 from rbctrl.costs import GaussianNLL, ResidualNorm
 from rbctrl.data import Item, Memory
-from rbctrl.experiment import Experiment, cell_key
+from rbctrl.experiment import Experiment
 from rbctrl.grids import LogSNR
+from rbctrl.keys import cell_key, in_use
 from rbctrl.metrics import PSNR, SSIM, Chi2
 from rbctrl.noise import GaussianNoise, NoNoise
 from rbctrl.operators import Downsample, RandomMask
@@ -197,6 +198,15 @@ def test_key_of_a_cell_holds_what_determines_a_row_and_nothing_else():
     ]
     small, more, large = (cell_key(r, "abc") for r in sized)
     assert small == more != large
+
+
+def test_a_younger_option_at_rest_leaves_the_keys_of_older_results():
+    old, rest, used = (
+        {"config": {"prior": {"stride": 8} | more}} for more in ({}, {"compile": False}, {"compile": True})
+    )
+    assert cell_key(old, "abc") == cell_key(rest, "abc") != cell_key(used, "abc")
+    assert in_use(rest["config"]) == old["config"] and in_use(used["config"]) == used["config"]
+    assert rest["config"]["prior"]["compile"] is False  # as it was
 
 
 def test_what_stands_in_a_file_is_part_of_the_key(tmp_path):

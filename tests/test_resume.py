@@ -15,8 +15,8 @@ from rbctrl import work
 from rbctrl.claims import Claimed, claim, is_claimed
 from rbctrl.controllers import NoControl, Particles
 from rbctrl.data import Folder, Memory
-from rbctrl.experiment import cell_key
 from rbctrl.journal import read
+from rbctrl.keys import cell_key
 from rbctrl.metrics import PSNR, Metric
 from rbctrl.results import ResultStore, read_rows
 from rbctrl.solver import Solver

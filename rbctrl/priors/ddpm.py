@@ -30,6 +30,7 @@ def ddpm(
     learned_variance: bool = False,
     trained_at: int | None = 256,
     local_files_only: bool = False,
+    compile: bool = False,
 ) -> NetworkPrior:
     """A `UNet2DModel` of images in [-1, 1] that is told the index of a beta table.
 
@@ -45,6 +46,7 @@ def ddpm(
         learned_variance: whether half of its output is a variance.
         trained_at: side of its training images in px.
         local_files_only: nothing is downloaded.
+        compile: torch.compile for the network (`rbctrl.priors.compiled`).
     """
     source = Folder(path, published, "prior.path", local_files_only=local_files_only)
 
@@ -69,6 +71,7 @@ def ddpm(
         stride=stride,
         learned_variance=learned_variance,
         trained_at=trained_at,
+        compile=compile,
         fingerprint=lambda: source.fingerprint(_part(source)),
         files=source.files(),
     )

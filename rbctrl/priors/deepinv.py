@@ -25,6 +25,7 @@ def deepinv_denoiser(
     stride: int = 1,
     fingerprint: str = "",
     trained_at: int | None = None,
+    compile: bool = False,
 ) -> NetworkPrior:
     """A denoiser of deepinv, or any module of its signature, as a prior.
 
@@ -39,6 +40,7 @@ def deepinv_denoiser(
         stride: sides are multiples of it.
         fingerprint: identifies the weights, which deepinv loads by itself.
         trained_at: side of its training images in px; None: any.
+        compile: torch.compile for the network (`rbctrl.priors.compiled`).
     """
     return NetworkPrior(
         denoiser,
@@ -52,4 +54,5 @@ def deepinv_denoiser(
         stride=stride,
         fingerprint=fingerprint,
         trained_at=trained_at,
+        compile=compile,
     )

@@ -38,6 +38,7 @@ def ldm(
     schedule: NoiseSchedule | None = None,
     clip: tuple[float, float] | None = None,
     trained_at: int | None = 256,
+    compile: bool = False,
 ) -> NetworkPrior:
     """Latent diffusion without a condition; latents are those of the first stage, unscaled.
 
@@ -53,6 +54,7 @@ def ldm(
         schedule: of the process; None is `network_schedule`.
         clip: (low, high) for x0_hat.
         trained_at: side of its training images in px.
+        compile: torch.compile for the network (`rbctrl.priors.compiled`).
 
     Raises:
         ValueError: `weights` is no such choice.
@@ -83,6 +85,7 @@ def ldm(
         fingerprint=file.fingerprint,
         files=(file,),
         trained_at=trained_at,
+        compile=compile,
     )
 
 

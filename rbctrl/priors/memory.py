@@ -12,6 +12,7 @@ from torch import nn
 from rbctrl.codecs import Autoencoder
 from rbctrl.offload import Budget
 from rbctrl.pretrained import Source
+from rbctrl.priors.compiled import compiled
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -26,7 +27,7 @@ class Memory:
             one more forward for a fraction of the memory; nothing changes for the others.
         attention_slicing: heads of a U-Net's attention one group after the other: "auto", "max", or a number of heads;
             None leaves attention to torch, whose kernels need no such help on most GPUs.
-        compile: torch.compile for the network.
+        compile: torch.compile for the network (`rbctrl.priors.compiled`).
         vae_checkpoint: the same for the autoencoder, block by block and layer by layer: two more forwards.
         vae_slicing: the autoencoder takes one image of a batch at a time.
         vae_tiling: and one tile of an image at a time, which is an approximation.
@@ -73,7 +74,7 @@ class Memory:
                 raise ValueError(f"{type(model).__name__} has no attention slices: memory.attention_slicing=null")
             model.set_attention_slice(self.attention_slicing)
         if self.compile:
-            model.compile()
+            compiled(model)
         return model
 
     def autoencoder(self, source: Source, kind: str, name: str) -> Autoencoder:

@@ -7,10 +7,7 @@ The network lives at its own levels (a, s) and on its own value range. With r = 
     where s / a = r sigma_t / alpha_t.
 
 So a network of one schedule runs in a process of any other: its time is the one at which it saw the same
-signal-to-noise ratio. Its output becomes x0_hat by (with x = a x_0 + s eps)
-
-    x0     out                          v     (a x - s out) / (a^2 + s^2),  out = a eps - s x_0
-    eps    (x - s out) / a              flow  (x - s out) / (a + s),        out = eps - x_0
+signal-to-noise ratio. What its output means stands in `rbctrl.priors.output`.
 """
 
 from __future__ import annotations
@@ -25,9 +22,10 @@ from torch import Tensor, nn
 from rbctrl.checkpoints import RequiredFile
 from rbctrl.codecs import Codec
 from rbctrl.priors.base import Estimate, Prior
+from rbctrl.priors.compiled import compiled
+from rbctrl.priors.output import Parameterization, estimate_of, x0_of
 from rbctrl.schedules import DiscreteVP, NoiseSchedule
 
-Parameterization = Literal["x0", "eps", "v", "flow"]
 TimeInput = Literal["t", "index", "sigma", "log_sigma", "log_snr"]
 _Level = tuple[float, float, float, float, float]  # alpha, sigma, and the network's alpha, sigma and time input
 
@@ -37,7 +35,7 @@ class NetworkPrior(Prior):
 
     Args:
         network: the module, or a function that builds and fills it; the function is called by `load`.
-        parameterization: what the network puts out; see the module docstring for signs.
+        parameterization: what the network puts out; see `rbctrl.priors.output` for signs.
         time_input: what it is told, in fp32 at least (bf16 knows no index 981): t in [0, 1] of its schedule; the index
             0..T-1 of its beta table, rounded; sigma / alpha; log(sigma / alpha) / 4, as EDM's raw networks; log-SNR.
         network_schedule: the schedule the network was trained with.
@@ -52,6 +50,7 @@ class NetworkPrior(Prior):
         sign: -1 if the network puts out the negative of what the parameterisation says.
         clip: (low, high) that x0_hat is clipped to; eps_hat follows. DPS as released clips to (-1, 1).
         memory_format: of the network's weights; its convolutions turn their input to it by themselves.
+        compile: torch.compile for the network (`rbctrl.priors.compiled`); on a CPU it needs a C++ compiler.
         fingerprint: identifies the weights.
         files: what the function that builds the network reads.
         trained_at: side in pixels of the images it was trained on; `rbctrl check` tests it there. None: any.
@@ -74,6 +73,7 @@ class NetworkPrior(Prior):
         sign: Literal[1, -1] = 1,
         clip: tuple[float, float] | None = None,
         memory_format: Literal["contiguous", "channels_last"] = "contiguous",
+        compile: bool = False,
         fingerprint: Callable[[], str] | str = "",
         files: Sequence[RequiredFile] = (),
         trained_at: int | None = None,
@@ -96,20 +96,23 @@ class NetworkPrior(Prior):
         self.trained_at, self._files = trained_at, tuple(files)
         self.clip = None if clip is None else tuple(clip)
         self.memory_format = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
+        self.is_compiled = compile
         self._fingerprint, self._build = fingerprint, None if isinstance(network, nn.Module) else network
         self.network: nn.Module | None = network if isinstance(network, nn.Module) else None
         self._levels: dict[float, _Level] = {}  # a run comes back to the same few times in every batch
-        self._freeze()
+        self._prepare()
 
     def load(self) -> None:
         super().load()
         if self.network is None:
             self.network = self._build()
-            self._freeze()
+            self._prepare()
 
-    def _freeze(self) -> None:
+    def _prepare(self) -> None:
         if self.network is not None:
             self.network.eval().requires_grad_(False).to(memory_format=self.memory_format)
+            if self.is_compiled:
+                compiled(self.network)
 
     def fingerprint(self) -> str:
         own = self._fingerprint if isinstance(self._fingerprint, str) else self._fingerprint()
@@ -171,8 +174,8 @@ class NetworkPrior(Prior):
     def _estimate(self, x_t: Tensor, x: Tensor, out: Tensor, level: _Level) -> Estimate:
         alpha, sigma, a, s, _ = level
         if self.native and self.clip is None:
-            return self._native_estimate(x, out, alpha, sigma)
-        x0_hat = self._x0(x, out, a, s)
+            return estimate_of(self.parameterization, x, out, alpha, sigma)
+        x0_hat = x0_of(self.parameterization, x, out, a, s)
         if (self.radius, self.center) != (1.0, 0.0):
             x0_hat = (x0_hat - self.center) / self.radius
         if self.clip is not None:
@@ -222,26 +225,6 @@ class NetworkPrior(Prior):
             return s / a
         log_sigma = float(torch.tensor(s / a, dtype=torch.float64).log())
         return log_sigma / 4 if self.time_input == "log_sigma" else -2 * log_sigma
-
-    def _x0(self, x: Tensor, out: Tensor, a: float, s: float) -> Tensor:
-        if self.parameterization == "x0":
-            return out
-        if self.parameterization == "eps":
-            return x.sub(out, alpha=s) / a
-        if self.parameterization == "v":
-            return (a * x).sub(out, alpha=s) / (a**2 + s**2)
-        return x.sub(out, alpha=s) / (a + s)
-
-    def _native_estimate(self, x: Tensor, out: Tensor, alpha: float, sigma: float) -> Estimate:
-        """Without the detour over x_t, which loses digits where sigma or alpha is small."""
-        x0_hat = self._x0(x, out, alpha, sigma)
-        if self.parameterization == "eps":
-            return Estimate(x0_hat, out)
-        if self.parameterization == "v":
-            return Estimate(x0_hat, (sigma * x).add(out, alpha=alpha) / (alpha**2 + sigma**2))
-        if self.parameterization == "flow":
-            return Estimate(x0_hat, x0_hat + out)
-        return Estimate(x0_hat, x.sub(x0_hat, alpha=alpha).div_(sigma))
 
 
 def _one_of(name: str, value: object, options: tuple[object, ...]) -> None:

@@ -51,6 +51,7 @@ def class_conditional(
     sign: Literal[1, -1] = 1,
     trained_at: int | None = None,
     published: str = _PUBLISHED,
+    compile: bool = False,
 ) -> NetworkPrior:
     """A network(x, time, label) of your own, with weights from safetensors, bound to one class.
 
@@ -73,6 +74,7 @@ def class_conditional(
         sign: of its output.
         trained_at: side of its training images in px.
         published: where the file can be had, for the sentence that says it is missing.
+        compile: torch.compile for the network (`rbctrl.priors.compiled`).
 
     Raises:
         ValueError: the file is no safetensors, the label is out of range, or a convention is none.
@@ -92,6 +94,7 @@ def class_conditional(
         learned_variance=learned_variance,
         sign=sign,
         trained_at=trained_at,
+        compile=compile,
         fingerprint=file.fingerprint,
         files=(file,),
     )
@@ -112,6 +115,7 @@ def edm(
     stride: int = 1,
     trained_at: int | None = None,
     published: str = _PUBLISHED,
+    compile: bool = False,
 ) -> NetworkPrior:
     """A network of EDM (Karras et al., NeurIPS 2022), images in [-1, 1].
 
@@ -130,6 +134,7 @@ def edm(
         stride: sides are multiples of it.
         trained_at: side of its training images in px; EDM's networks run at this one.
         published: where the file can be had, for the sentence that says it is missing.
+        compile: torch.compile for the network (`rbctrl.priors.compiled`).
 
     Raises:
         ValueError: the file is no safetensors, the label is out of range, or the preconditioning is none of the two.
@@ -154,6 +159,7 @@ def edm(
         channels=channels,
         stride=stride,
         trained_at=trained_at,
+        compile=compile,
         fingerprint=file.fingerprint,
         files=(file,),
     )

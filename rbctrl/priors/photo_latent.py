@@ -23,6 +23,7 @@ def photo_latent(
     schedule: NoiseSchedule | None = None,
     latent_channels: int = 8,
     stride: int = 2,
+    compile: bool = False,
 ) -> NetworkPrior:
     """The shipped latent prior of photographs, RGB images in [-1, 1] whose sides are multiples of 4 `stride` px.
 
@@ -32,6 +33,7 @@ def photo_latent(
         schedule: of the process; None is VP(0.1, 20). Any will do: the network is told sigma / alpha.
         latent_channels: of the codec.
         stride: of the denoiser, in latent pixels; 2 for the shipped one.
+        compile: torch.compile for the denoiser (`rbctrl.priors.compiled`).
     """
     path = WEIGHTS / "photo_latent.safetensors" if weights is None else Path(weights)
     codec = WEIGHTS / "photo_codec.safetensors" if codec_weights is None else Path(codec_weights)
@@ -46,5 +48,6 @@ def photo_latent(
         channels=latent_channels,
         stride=stride,
         memory_format="channels_last",
+        compile=compile,
         fingerprint=partial(digest, path),
     )

@@ -22,6 +22,7 @@ def photo(
     schedule: NoiseSchedule | None = None,
     clip: tuple[float, float] | None = None,
     stride: int = 8,
+    compile: bool = False,
 ) -> NetworkPrior:
     """The shipped prior of photographs, RGB images in [-1, 1] whose sides are multiples of `stride` px.
 
@@ -30,6 +31,7 @@ def photo(
         schedule: of the process; None is VP(0.1, 20). Any will do: the network is told sigma / alpha.
         clip: (low, high) for x0_hat; None does not clip.
         stride: of the network; 8 for the shipped one.
+        compile: torch.compile for the network (`rbctrl.priors.compiled`).
     """
     path = SHIPPED if weights is None else Path(weights)
     return NetworkPrior(
@@ -43,5 +45,6 @@ def photo(
         channels=3,
         stride=stride,
         memory_format="channels_last",
+        compile=compile,
         fingerprint=partial(digest, path),
     )

@@ -38,6 +38,7 @@ def shapes(
     negative_prompt: str = "",
     attention: Attention | None = None,
     guidance: Guidance | None = None,
+    compile: bool = False,
 ) -> PromptedPrior:
     """The shipped prior of drawings, RGB images in [-1, 1] whose sides are multiples of 8 px, best at 64 px.
 
@@ -51,6 +52,7 @@ def shapes(
         negative_prompt: what guidance leads away from.
         attention: what the network attends to besides the text; None is text only.
         guidance: None is the prompt alone.
+        compile: torch.compile for the denoiser (`rbctrl.priors.compiled`).
 
     Raises:
         ValueError: a word that the world does not know.
@@ -69,6 +71,7 @@ def shapes(
         channels=LATENT_CHANNELS,
         stride=2,
         memory_format="channels_last",
+        compile=compile,
         fingerprint=lambda: "+".join(map(digest, (path, descriptor) if attention.active else (path,))),
         trained_at=SIDE,
     )

@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from rbctrl.keys import in_use
 from rbctrl.pictures import Kind, image_path
 from rbctrl.results import ROW_KEY, read_rows
 
@@ -138,7 +139,7 @@ def read_run(folder: Path) -> RunFolder | None:
     if record is None:  # rows alone are told apart by their place
         return RunFolder(folder, settings={"folder": folder.name}, rows=rows, broken=broken, failed=failed)
     choices = {name: str(option) for name, option in record["choices"].items() if name not in _NO_SETTINGS}
-    settings: dict[str, object] = {**choices, **dict(_flat(record["config"]))}
+    settings: dict[str, object] = {**choices, **dict(_flat(in_use(record["config"])))}
     if record.get("weights"):
         settings["weights"] = str(record["weights"])
     words = tuple(str(word) for word in record.get("overrides") or ())

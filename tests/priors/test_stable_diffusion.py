@@ -184,7 +184,7 @@ def test_memory_is_saved_without_changing_a_number(folders, x_t):
 
 def test_a_compiled_network_is_the_same_network(folders, x_t, monkeypatch):
     monkeypatch.setattr(
-        torch.nn.Module, "compile", lambda module: module.register_forward_hook(lambda *_: seen.append(1))
+        torch.nn.Module, "compile", lambda module, **_: module.register_forward_hook(lambda *_: seen.append(1))
     )
     seen = []
     compiled = load(folders, "eps", memory=Memory(compile=True))
