@@ -26,6 +26,7 @@ from rbctrl.commands.groups import nearest
 from rbctrl.commands.latest import point_to
 from rbctrl.commands.report import summarize
 from rbctrl.commands.requests import withdraw
+from rbctrl.commands.words import left_to_cells
 from rbctrl.config import CONF_DIR
 from rbctrl.experiment import Experiment, note_impossible
 from rbctrl.memory import keep_freed_memory
@@ -192,7 +193,7 @@ def run_hydra(task: Callable[[DictConfig], object], config_name: str, args: Sequ
         if flag.startswith("-") and flag not in FLAGS:
             raise ValueError(f"there is no flag {flag!r}{nearest(flag, FLAGS)}; rbctrl --help shows what there is")
     app = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(task)
-    with _command_line(args):
+    with _command_line(left_to_cells(args)):
         app()
 
 
