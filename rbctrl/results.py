@@ -123,9 +123,8 @@ class ResultStore:
         node = OmegaConf.create(literal(config))
         _save_text(self.folder / "config.yaml", OmegaConf.to_yaml(node))
         _save_text(self.folder / "versions.json", json.dumps(dict(versions), indent=2, sort_keys=True) + "\n")
-        container = OmegaConf.to_container(node, resolve=True)
         for logger in self.loggers:
-            logger.start(self.folder, container)  # type: ignore[arg-type]
+            logger.start(self.folder, OmegaConf.to_container(node, resolve=True))  # type: ignore[arg-type]
 
     def close(self) -> None:
         """Writes rows.csv and closes the loggers."""

@@ -33,7 +33,7 @@ def build_experiment(config: Mapping[str, object]) -> Any:  # noqa: ANN401
     if not {"data", "prior"} <= set(config):
         return instantiate(to_instantiate(config), _convert_="all")
     rest = {name: node for name, node in config.items() if name not in ("data", "prior")}
-    make = instantiate(to_instantiate(rest), _convert_="all", _partial_=True)
+    make = instantiate(to_instantiate({**rest, "_convert_": "all", "_partial_": True}))  # as keywords they cost a merge
     data = reused("data", config["data"], lambda data: Remembered(data))
     prior = reused("prior", config["prior"])
     try:

@@ -1,12 +1,18 @@
 """Cells of a sweep are composed quickly, and are what Hydra composes."""
 
+import sys
+
 import pytest
 from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
+from hydra.errors import HydraException
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
+import rbctrl
 from hydra_plugins.rbctrl_launchers.sweeper import QuickLoader, QuickSweeper
 from rbctrl.cli import main
 from rbctrl.commands import run
@@ -80,6 +86,23 @@ def test_files_are_read_once_for_cells_that_differ_in_values(loaders, monkeypatc
     assert len(read) == 3
 
 
+def test_one_cell_of_each_kind_is_composed_before_a_sweep(monkeypatch):
+    checked, check = [], Sweeper.validate_batch_is_legal
+    monkeypatch.setattr(Sweeper, "validate_batch_is_legal", lambda *a: (checked.extend(a[1]), check(*a)))
+    cells = [[f"seed={seed}", f"controller={name}"] for seed in (1, 2, 3) for name in ("dps", "none")]
+    cells += [["seed=1", f"data.names=[{name}]"] for name in "ab"] + [["+more=1"], ["+more=2"], ["~seed"]]
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        plain = GlobalHydra.instance().config_loader()
+        master = plain.load_configuration("config", [], RunMode.MULTIRUN)
+        sweeper = QuickSweeper()
+        context = HydraContext(config_loader=plain, callbacks=Callbacks())
+        sweeper.setup(hydra_context=context, task_function=print, config=master)
+        sweeper.validate_batch_is_legal(cells)
+        assert len(checked) == 2 + 2 + 2 + 1 and len({word for words in checked for word in words}) == 9
+        with pytest.raises(HydraException, match="zetta"):
+            sweeper.validate_batch_is_legal([*cells, ["seed=9", "controller.zetta=1"]])
+
+
 def test_groups_of_another_search_path_are_groups(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "big.yaml").write_text("a: 1\n")
@@ -128,16 +151,33 @@ def without_measured(table):
     return [[cell for k, cell in enumerate(line) if k not in measured] for line in lines]
 
 
+LAUNCHERS = {  # the package that each needs, and words of its own
+    "basic": ("hydra",),
+    "joblib": ("hydra_plugins.hydra_joblib_launcher",),
+    "submitit_local": ("submitit",),
+    "slurm_local": ("submitit",),
+    "ray": ("hydra_plugins.hydra_ray_launcher", "+hydra.launcher.ray.init.num_cpus=2"),
+}
+
+
+@pytest.fixture
+def ray_ends():
+    yield
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local", "slurm_local"])
+@pytest.mark.usefixtures("ray_ends")
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_diverged_rows_and_cells_that_cannot_work_set_the_exit_status_under_any_launcher(
     launcher, tmp_path, monkeypatch, capfd
 ):
-    package = {"joblib": "hydra_plugins.hydra_joblib_launcher"}.get(launcher, "submitit")
-    pytest.importorskip("os" if launcher == "basic" else package)
+    package, *more = LAUNCHERS[launcher]
+    pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     world = "prior=gmm2d operator=matrix data=gmm metrics=likelihood sampler=exact sampler.n_steps=3 data.n=1".split()
-    sweep = ["-m", *world, f"hydra/launcher={launcher}"]
+    sweep = ["-m", *world, f"hydra/launcher={launcher}", *more]
     assert main([*sweep, "study=a", "controller=dps", "controller.zeta=1,2"]) == 0
     capfd.readouterr()
     assert main([*sweep, "study=b", "controller=dps", "controller.zeta=1,1e39"]) == 1
@@ -147,6 +187,12 @@ def test_diverged_rows_and_cells_that_cannot_work_set_the_exit_status_under_any_
     said = capfd.readouterr().err
     assert "cell 0 (controller=biharmonic" in said and "biharmonic fills the holes of a mask" in said
     assert "cell 1 (" not in said and "Error executing job" not in said
+    frame = rbctrl.load_study(tmp_path / "outputs" / "c")
+    assert sorted(zip(frame["controller"], frame["status"])) == [
+        ("biharmonic", "failed"),
+        ("none", "ok"),
+        ("wiener", "failed"),
+    ]
 
 
 def test_what_another_process_reports_is_said_and_counts(monkeypatch, capsys):

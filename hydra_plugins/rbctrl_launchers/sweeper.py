@@ -7,7 +7,9 @@ are split,
     options   controller=dps, +cost@cost.terms.mine=custom ...: composed from files, once for all cells that share them
     values    seed=1, controller.zeta=3 ...: set on a copy of that, by Hydra's own function
 
-and the result is what Hydra composes. Where that fails, Hydra composes the cell itself and says why.
+and the result is what Hydra composes. Where that fails, Hydra composes the cell itself and says why. Before a sweep
+begins, one cell is composed of all that differ in plain values (numbers, text) alone: what can be set to 1 can be set
+to 2.
 """
 
 from __future__ import annotations
@@ -54,6 +56,11 @@ class QuickLoader(ConfigLoaderImpl):
         except (HydraException, OmegaConfBaseException):
             return super().load_sweep_config(master_config, sweep_overrides)
 
+    def kind(self, master_config: DictConfig, words: Sequence[str]) -> tuple[str, ...]:
+        """What decides whether a cell can be composed: its words, plain values left out."""
+        groups = self._groups(master_config)
+        return tuple(_parsed(word).key_or_group if _is_plain(word, groups) else word for word in words)
+
     def _groups(self, master_config: DictConfig) -> IConfigRepository:
         """Where groups are found, hydra.searchpath included."""
         if self._folders is None:
@@ -81,12 +88,19 @@ class QuickSweeper(Sweeper):
 
     def __init__(self, max_batch_size: int | None = None, params: dict[str, str] | None = None) -> None:
         self._basic = BasicSweeper(max_batch_size, params)
+        self._basic.validate_batch_is_legal = self.validate_batch_is_legal  # type: ignore[method-assign]
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra's call before `sweep`."""
         loader = QuickLoader(hydra_context.config_loader.get_search_path())
         context = HydraContext(config_loader=loader, callbacks=hydra_context.callbacks)
         self._basic.setup(hydra_context=context, task_function=task_function, config=config)
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Hydra's check that all cells can be composed, of one cell of each kind."""
+        loader, master = self._basic.hydra_context.config_loader, self._basic.config
+        kinds = {loader.kind(master, words): words for words in batch}
+        Sweeper.validate_batch_is_legal(self._basic, list(kinds.values()))
 
     def sweep(self, arguments: list[str]) -> object:
         """Runs all cells; what went wrong in other processes is told to the one that sets the exit status."""
@@ -106,6 +120,13 @@ def _parsed(word: str) -> Override:
 def _is_value(word: str, groups: IConfigRepository) -> bool:
     override = _parsed(word)
     return not override.is_hydra_override() and not groups.group_exists(override.key_or_group)
+
+
+def _is_plain(word: str, groups: IConfigRepository) -> bool:
+    """Whether a word sets a value without parts, and neither adds nor deletes a key."""
+    override = _parsed(word)
+    changes_keys = override.is_add() or override.is_force_add() or override.is_delete()
+    return _is_value(word, groups) and not changes_keys and not isinstance(override.value(), dict | list)
 
 
 def _set(config: DictConfig, values: list[Override], words: Sequence[str]) -> None:
