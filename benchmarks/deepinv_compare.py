@@ -14,6 +14,7 @@ divided by sqrt(2); DiffPIR starts from A^T y. So the quality is that of the imp
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -47,8 +48,8 @@ ETA_DDRM, SIGMAS = 0.85, (10.0, 0.02)  # noise levels of DDRM on [-1, 1]
 ZETA_DIFFPIR = 0.3
 T_START = 0.9  # sigma / alpha is 59 there; the network was trained up to 80. deepinv's DiffPIR starts at 1
 GRIDS = {  # what --quality chooses from, for each library
-    "dps": ((3.0, 10.0, 30.0), (10.0, 30.0, 100.0)),
-    "diffpir": ((0.3, 1.0, 3.0), (0.3, 1.0, 3.0)),
+    "dps": ((3.0, 10.0, 30.0), (30.0, 100.0, 300.0)),
+    "diffpir": ((0.3, 1.0, 3.0, 10.0), (1.0, 3.0, 10.0, 30.0)),
     "ddrm": ((1.0,), (1.0,)),
 }
 
@@ -184,24 +185,26 @@ def peak_memory(call: Callable[[], object]) -> float:
 
 def quality(dinv, given: argparse.Namespace) -> Iterator[dict[str, object]]:  # noqa: ANN001
     """PSNR on the held-out photographs; each library's weight is the best of its grid on training photographs."""
-    worlds = {}
+    worlds: dict[str, list[tuple[Tensor, Problem]]] = {}
     for split in ("training", "held_out"):
         names = ["china", "rocket", "grace_hopper"] if split == "training" else split
-        items = list(Photos(names, given.quality_size).items())
-        images = torch.stack([item.image for item in items])
-        worlds[split] = images, problem(images, tuple(item.name for item in items))
+        items = Photos(names, given.quality_size).items()
+        worlds[split] = [(item.image[None], problem(item.image[None], (item.name,))) for item in items]
+
+    def score(library: str, split: str, method: str, weight: float) -> float:
+        values = []
+        for image, world in worlds[split]:
+            torch.manual_seed(0)  # noqa: TID251 - deepinv draws from the global generator
+            run = world.ours if library == "rbctrl" else partial(world.theirs, dinv)
+            values.append(psnr(run(method, given.quality_steps, weight)(), image))
+        return statistics.mean(values)
+
     for method in given.methods:
-        ours, theirs = GRIDS[method]
         row: dict[str, object] = {"method": method, "size": given.quality_size, "steps": given.quality_steps}
-        for library, grid in (("rbctrl", ours), ("deepinv", theirs)):
-            scores = {}
-            for split, (images, world) in worlds.items():
-                run = world.ours if library == "rbctrl" else partial(world.theirs, dinv)
-                tried = grid if split == "training" else [max(scores, key=scores.get)]
-                for weight in tried:
-                    torch.manual_seed(0)  # noqa: TID251 - deepinv draws from the global generator
-                    scores[weight] = psnr(run(method, given.quality_steps, weight)(), images)
-            row |= {f"{library}_weight": tried[0], f"{library}_psnr": round(scores[tried[0]], 2)}
+        for library, grid in zip(("rbctrl", "deepinv"), GRIDS[method]):
+            tried = {weight: score(library, "training", method, weight) for weight in grid}
+            best = max(tried, key=tried.__getitem__)
+            row |= {f"{library}_weight": best, f"{library}_psnr": round(score(library, "held_out", method, best), 2)}
         yield row
 
 

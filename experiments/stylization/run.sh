@@ -14,13 +14,14 @@ window=(controller=window controller@controller.controller=rb_modulation control
 soc=("${window[@]}" controller.controller.lr=0.03)
 
 run() { rbctrl -m "${common[@]}" "$@"; }
-methods() {   # the axes attention and controller; with and without words for texture and background
-  { run data.described=false,true attention=none controller=none
-    run data.described=false,true attention=concat "${item[@]}" controller=none
-    run data.described=false,true attention=afa "${item[@]}" controller=none; } &
-  run data.described=false,true attention=none "${soc[@]}"
-  run data.described=false,true attention=afa "${item[@]}" "${soc[@]}"
-  wait
+methods() {   # the axes attention and controller; without and with words for texture and background
+  for described in ${WORDS:-false true}; do
+    { run data.described=$described attention=none controller=none
+      run data.described=$described attention=concat,afa "${item[@]}" controller=none; } &
+    run data.described=$described attention=none "${soc[@]}"
+    run data.described=$described attention=afa "${item[@]}" "${soc[@]}"
+    wait
+  done
 }
 strength() {  # style against leakage along the main setting of each method
   run study=stylization_strength attention=afa "${item[@]}" attention.strength=0.25,0.5,0.75,1 controller=none &

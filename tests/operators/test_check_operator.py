@@ -46,6 +46,15 @@ class NearestInverse(Wrapped):
         return torch.nn.functional.interpolate(y, scale_factor=2, mode="nearest")
 
 
+class Damped(Wrapped):
+    def __init__(self, inner: LinearOperator, damping: float) -> None:
+        super().__init__(inner)
+        self.damping = damping
+
+    def pinv(self, y: Tensor) -> Tensor:
+        return (1 - self.damping) * self.inner.pinv(y)
+
+
 class HalfProx(Wrapped):
     def prox(self, image: Tensor, y: Tensor, rho: float | Tensor) -> Tensor:
         return self.inner.prox(image, y, rho / 2)
@@ -216,8 +225,14 @@ def test_super_resolution_passes_without_a_shape() -> None:
 
 
 def test_the_message_says_by_how_much() -> None:
-    with pytest.raises(CheckError, match=r"pinv: .* differs from A x by 0\.\d+.*allowed: 0\.001"):
+    with pytest.raises(CheckError, match=r"pinv: .* differs from A x by 0\.\d+.*allowed: 0\.01"):
         check_operator(NearestInverse(bicubic()))
+
+
+def test_a_pseudo_inverse_may_damp_what_is_tiny() -> None:
+    assert 1e-3 < dict(check_operator(Damped(bicubic(), 0.004)))["pinv"] < 1e-2
+    with pytest.raises(CheckError, match="pinv"):
+        check_operator(Damped(bicubic(), 0.04))
 
 
 def test_a_nonlinear_operator_called_linear_is_refused() -> None:
