@@ -31,7 +31,7 @@ from rbctrl.controllers import DDRM, DPS, Proximal
 from rbctrl.controllers.base import Controller, Run
 from rbctrl.costs import ResidualNorm
 from rbctrl.data import Photos
-from rbctrl.grids import PolyRho, Uniform
+from rbctrl.grids import PolyRho, SquareRoot, Uniform
 from rbctrl.memory import keep_freed_memory
 from rbctrl.noise import GaussianNoise
 from rbctrl.observation import Objective, Observation, observe
@@ -114,7 +114,7 @@ def _ours(
     if method == "dps":
         return DPS(weight), ddim(prior, shape, n_steps, Uniform(T_START))
     if method == "diffpir":
-        return Proximal(weight), renoise(prior, shape, n_steps, Uniform(T_START), ZETA_DIFFPIR**0.5)
+        return Proximal(weight), renoise(prior, shape, n_steps, SquareRoot(T_START), ZETA_DIFFPIR**0.5)
     levels = photo(schedule=VE(SIGMAS[0]))
     levels.network = prior.network
     return DDRM(weight), renoise(levels, shape, n_steps, PolyRho(*SIGMAS), ETA_DDRM)

@@ -55,6 +55,20 @@ class Quadratic(TimeGrid):
 
 
 @dataclass(frozen=True)
+class SquareRoot(TimeGrid):
+    """Long steps in the noise, half as long as equal ones at the image: t = t_start (1 - sqrt(i/n)).
+
+    The "quadratic" steps of DiffPIR (Zhu et al., CVPRW 2023), as deepinv 0.5 has them: indices sqrt(linspace(0, T^2))
+    of a table of levels that begins with the noise.
+    """
+
+    t_start: float = 1.0
+
+    def times(self, schedule: NoiseSchedule, n_steps: int) -> Tensor:
+        return self.t_start * (1 - _linspace(0.0, 1.0, n_steps).sqrt())
+
+
+@dataclass(frozen=True)
 class PolyRho(TimeGrid):
     """Equal steps in (sigma / alpha)^(1 / rho), then one step to 0 (Karras et al., NeurIPS 2022, eq. 5)."""
 

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from rbctrl.grids import EqualAlpha, LogSNR, PolyRho, Quadratic, Uniform, check_times
+from rbctrl.grids import EqualAlpha, LogSNR, PolyRho, Quadratic, SquareRoot, Uniform, check_times
 from rbctrl.schedules import VE, VP, DiscreteVP, RectifiedFlow
 
 
-@pytest.mark.parametrize("grid", [Uniform(), Quadratic(), PolyRho(), LogSNR(), Uniform(shift=3.0)])
+@pytest.mark.parametrize("grid", [Uniform(), Quadratic(), SquareRoot(), PolyRho(), LogSNR(), Uniform(shift=3.0)])
 @pytest.mark.parametrize("schedule", [VP(), VE(), RectifiedFlow()])
 def test_grids_descend_and_have_n_plus_one_times(grid, schedule):
     times = check_times(grid.times(schedule, 10))
@@ -26,6 +26,14 @@ def test_poly_rho_is_uniform_in_the_time_of_its_own_schedule():
     karras = (80 ** (1 / 7) + i * (0.02 ** (1 / 7) - 80 ** (1 / 7))) ** 7
     torch.testing.assert_close(sigma[:-1], karras)
     assert sigma[-1] == 0
+
+
+def test_square_root_grid_has_the_levels_of_diffpirs_steps():
+    """Its table of T levels begins with the noise, and is read at sqrt(linspace(0, T^2, n))."""
+    table = torch.arange(1000, 0, -1) / 1000
+    read = table[torch.linspace(0, 1000**2, 11).sqrt().long().clamp(max=999)]
+    ours, quadratic = (grid.times(VP(), 10) for grid in (SquareRoot(), Quadratic()))
+    assert (ours - read).abs().max() < 0.002 < (quadratic - read).abs().max()
 
 
 def test_log_snr_grid_has_equal_steps_in_every_schedule():
