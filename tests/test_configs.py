@@ -212,7 +212,7 @@ def test_protocol_runs_on_another_prior(preset, in_laboratory, tiny_sd, tmp_path
     small = ["controller.langevin_steps=1"] if preset.endswith("daps") else []
     small += ["controller.variance=fixed"] if preset.endswith("dps") else []
     small += ["operator.size=32"] if preset == "ffhq512_box_psld" else []
-    start = {"Uniform": "t_start=0.9", "Quadratic": "t_start=0.9", "SquareRoot": "t_start=0.9", "PolyRho": "sigma_max=50"}
+    start = {"Uniform": "t_start=0.9", "SquareRoot": "t_start=0.9", "PolyRho": "sigma_max=50"}
     grid = compose([f"experiment={preset}"]).sampler.grid._target_.rpartition(".")[2]
     small += [f"sampler.grid.{start[grid]}", "sampler.n_steps=3", "n_samples=1"]
     cfg = compose([f"experiment={preset}", *words, *small])
