@@ -28,7 +28,7 @@ class Rotated:
     """Standard deviations along the columns of an orthonormal V: `rotated * z` is V (std z).
 
     Attributes:
-        std: [B, *shape], in the coordinates of V.
+        std: [1 or B, *shape], in the coordinates of V.
         rotate: c to V c, both [B, *shape]; V is the same for all rows.
     """
 
@@ -39,7 +39,7 @@ class Rotated:
         return self.rotate(self.std * z)
 
     def __getitem__(self, rows: Tensor) -> Rotated:
-        return Rotated(self.std[rows], self.rotate)
+        return Rotated(self.std[rows] if len(self.std) > 1 else self.std, self.rotate)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +63,17 @@ class Step:
 
     def take(self, rows: Tensor) -> Step:
         """The step of rows that go on with the paths of `rows`."""
+        if stays(rows):
+            return self
         std = self.std[rows] if isinstance(self.std, Tensor | Rotated) else self.std
-        free = None if self.free is None else self.free[rows]
-        return Step(Estimate(self.est.x0_hat[rows], self.est.eps_hat[rows]), self.mean[rows], std, free, rows)
+        x0_hat, eps_hat, mean = (v.index_select(0, rows) for v in (self.est.x0_hat, self.est.eps_hat, self.mean))
+        free = None if self.free is None else self.free.index_select(0, rows)
+        return Step(Estimate(x0_hat, eps_hat), mean, std, free, rows)
+
+
+def stays(rows: Tensor) -> bool:
+    """Whether every row is known to go on as itself; on a GPU nobody asks, since the answer would stop its queue."""
+    return rows.device.type == "cpu" and torch.equal(rows, torch.arange(len(rows)))
 
 
 class ReverseProcess:

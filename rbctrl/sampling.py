@@ -63,18 +63,15 @@ def _sample(run: Run, controller: Controller, on_step: OnStep | None) -> Result:
     alive = torch.ones(len(x), dtype=torch.bool, device=x.device)
     for i in range(process.n_steps):
         step, new_state = controller(run, x, i, state)
-        if step.rows is not None:
-            x, x_start, energy, alive, x0_hat = (v[step.rows] for v in (x, x_start, energy, alive, x0_hat))
-            state = {name: value[step.rows] for name, value in state.items()}
-        x_t = x
+        x_t, x_start, energy, alive = (_taken(v, step.rows) for v in (x, x_start, energy, alive))
         x_s = _moved(step, noise, i)
         alive = alive & x_s.flatten(1).sum(1).isfinite()  # a sum is finite only if all its terms are
         energy = energy + process.kl(step, i)
         if _all(alive):
             x, x0_hat, state = x_s, step.est.x0_hat, new_state
         else:
-            x, x0_hat = _keep(alive, x_s, x), _keep(alive, step.est.x0_hat, x0_hat)
-            state = _keep_state(alive, new_state, state)
+            x, x0_hat = _keep(alive, x_s, x_t), _keep(alive, step.est.x0_hat, _taken(x0_hat, step.rows))
+            state = _keep_state(alive, new_state, {name: _taken(value, step.rows) for name, value in state.items()})
         if on_step is not None:
             on_step(i, x_t, step)
         del x_t, x_s, step, new_state  # the network runs next, and needs the room
@@ -82,6 +79,11 @@ def _sample(run: Run, controller: Controller, on_step: OnStep | None) -> Result:
     if rows is not None:
         x0_hat, x, x_start, energy, alive = (v[rows] for v in (x0_hat, x, x_start, energy, alive))
     return Result(x0_hat, x, x_start, energy.where(alive, torch.nan), alive, columns, rows)
+
+
+def _taken(value: Tensor, rows: Tensor | None) -> Tensor:
+    """What each row goes on with."""
+    return value if rows is None else value.index_select(0, rows)
 
 
 def _moved(step: Step, noise: StepNoise, i: int) -> Tensor:

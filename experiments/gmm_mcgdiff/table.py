@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-from run import ROWS
+from rows import ROWS
 
 KEYS = ["d", "d_y", "n_times", "controller"]
 DIVERGED = 100.0  # the modes lie within 32 of each other in every coordinate
@@ -61,6 +61,10 @@ def main() -> None:
         for n_times in sorted(cells.n_times.unique()):
             few = f"; at least {cells.n.min()} problems each" if cells.n.min() < 20 else ""
             print(f"\n{title}, {n_times} times; columns are d, d_y{few}\n\n{markdown(cells, metric, n_times)}")
+    times = given.rows.with_name("times.csv")
+    if times.is_file():
+        seconds = pd.read_csv(times)["seconds"].sum()
+        print(f"\n{seconds / 60:.0f} minutes of processor time, tuning and distances included")
     if given.out:
         cells.round(4).to_csv(given.out, index=False)
 

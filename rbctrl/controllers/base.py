@@ -217,10 +217,10 @@ def adam_step(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Step k = 1, 2, ... of Adam (eps 1e-8); without hidden state, rows can be taken and frozen."""
     b1, b2 = betas
-    m = (b1 * m).add_((1 - b1) * grad)
-    v = (b2 * v).add_(grad.square().mul_(1 - b2))
+    m = (b1 * m).add_(grad, alpha=1 - b1)
+    v = (b2 * v).addcmul_(grad, grad, value=1 - b2)
     scale = (v / (1 - b2**k)).sqrt_().add_(1e-8)
-    return x - (m / (1 - b1**k)).mul_(lr).div_(scale), m, v
+    return torch.addcdiv(x, m, scale, value=-lr / (1 - b1**k)), m, v
 
 
 def adam(value: Callable[[Tensor], Tensor], x: Tensor, n_steps: int, lr: float) -> Tensor:

@@ -74,62 +74,60 @@ class MCGDiff(Controller):
         return x_t, {"left": zero, "i": zero, "ess": zero + self.particles}
 
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
-        process, obs = run.process, run.obs
-        svd = svd_of(run, x_t)
-        ybar = svd.solve(obs.y)
+        process, svd = run.process, svd_of(run, x_t)
+        ybar = svd.solve(run.obs.y)
         est, c_z = process.estimate(x_t, i), process.noise(i)
         free = process.mean(est, i)
-        mean = svd.to_v(free)
+        gap = process.alpha[i + 1] * ybar - svd.to_v(free)
         after = self._variance(run, i + 1, svd)
         ahead = after > 0
-        reach = after + c_z**2
-        predicted = _log_normal(process.alpha[i + 1] * ybar - mean, reach).where(ahead, 0.0)
-        current, here = self._belief(run, x_t, i, svd)
-        filtering = ahead.flatten(1).any(1)
+        reach = torch.where(ahead, after + c_z**2, 0.0)
+        current, here = self._belief(run, x_t, i, svd, ybar)
+        filtering = ahead.flatten(1).any(1).expand_as(current)
         last = here & ~filtering
         left = torch.where(last, current, state["left"])
-        weight = torch.where(filtering, _total(predicted) - current, 0.0)
+        weight = torch.where(filtering, _log_normal(gap, reach) - current, 0.0)
         weight = torch.where(state["i"] == i, weight, -torch.inf)  # a row that died stopped counting
         number = effective_number(weight, self.particles)
         ess = torch.where(filtering, number.minimum(state["ess"]), state["ess"])
         rows = resample(run, weight, self.particles, f"mcgdiff/resample/{i}", filtering)
-        gain = (c_z**2 / reach).where(ahead, 0.0).to(mean)
-        pinned_mean = svd.from_v(mean + gain * (process.alpha[i + 1] * ybar - mean))
+        gain = (c_z**2 / reach).where(ahead, 0.0).to(free)
+        pinned_mean = free + svd.from_v(gain * gap)
         step = Step(est, pinned_mean, Rotated(c_z * (1 - gain).sqrt(), svd.from_v), free).take(rows)
         if process.sigma[i + 1] == 0:
             step = replace(step, est=Estimate(step.mean, step.est.eps_hat))
         return step, {"left": left[rows], "i": torch.full_like(left, i + 1), "ess": ess[rows]}
 
     def finish(self, run: Run, x: Tensor, state: State) -> tuple[Tensor | None, dict[str, Tensor]]:
-        n_steps = run.process.n_steps
-        end, filtered = self._belief(run, x, n_steps, svd_of(run, x))
+        n_steps, svd = run.process.n_steps, svd_of(run, x)
+        end, filtered = self._belief(run, x, n_steps, svd, svd.solve(run.obs.y))
         left = torch.where(filtered, end, state["left"])
         weight = -run.obs.nll(x / run.process.alpha[-1]).double() - left
         weight = torch.where(state["i"] == n_steps, weight, -torch.inf)
         rows = resample(run, weight, self.particles, "mcgdiff/resample/end")
         return rows, {"ess": effective_number(weight, self.particles).minimum(state["ess"][rows])}
 
-    def _belief(self, run: Run, x_t: Tensor, i: int, svd: SVD) -> tuple[Tensor, Tensor]:
-        """log g_t(x_t) at level i over the coordinates that are still pulled, [B], and whether any is, [B]."""
+    def _belief(self, run: Run, x_t: Tensor, i: int, svd: SVD, ybar: Tensor) -> tuple[Tensor, Tensor]:
+        """log g_t(x_t) at level i over the coordinates that are still pulled, [B], and whether any is, [1 or B]."""
         v_t = self._variance(run, i, svd)
-        gap = run.process.alpha[i] * svd.solve(run.obs.y) - svd.to_v(x_t)
-        pulled = v_t > 0
-        return _total(_log_normal(gap, v_t).where(pulled, 0.0)), pulled.flatten(1).any(1)
+        gap = run.process.alpha[i] * ybar - svd.to_v(x_t)
+        return _log_normal(gap, v_t), (v_t > 0).flatten(1).any(1)
 
     def _variance(self, run: Run, i: int, svd: SVD) -> Tensor:
-        """v_t of each coordinate, [B, *shape], 0 where it is free at level i."""
+        """v_t of each coordinate, [1 or B, *shape], 0 where it is free at level i."""
         alpha, sigma = run.process.alpha[i], run.process.sigma[i]
         pinned = torch.where(svd.s > 0, (run.obs.sigma_y / svd.s).square(), torch.inf).double()
-        pinned = pinned.expand(len(run.obs.y), *run.process.shape)
+        shape = run.process.shape
+        pinned = pinned.expand(len(pinned) if pinned.ndim > len(shape) else 1, *shape)
         bound = sigma**2 - alpha**2 * pinned
         v_t = bound + self.kappa * alpha**2 * (1 + pinned)  # 1 / alpha_tau^2 = 1 + (sigma_tau / alpha_tau)^2
         return torch.where(bound >= -1e-9 * sigma**2, v_t, 0.0)
 
 
 def _log_normal(gap: Tensor, variance: Tensor) -> Tensor:
-    """log N(gap; 0, variance) of each coordinate, but for the constant; not finite where the variance is 0."""
-    return -(gap.double().square() / variance + variance.log()) / 2
-
-
-def _total(terms: Tensor) -> Tensor:
-    return terms.flatten(1).sum(1)
+    """log N(gap; 0, variance) over the coordinates with variance > 0, but for the constant, [B]."""
+    gap, variance = gap.flatten(1), variance.flatten(1)
+    some = (variance > 0).any(0)
+    gap, variance = gap[:, some].double(), variance[:, some]
+    terms = gap.square() / variance + variance.log()
+    return -terms.where(variance > 0, 0.0).sum(1) / 2

@@ -92,7 +92,7 @@ class Particles(Controller):
         x_t, state = self.controller.start(run)
         zero = x_t.new_zeros(len(x_t), dtype=torch.float64)
         own = {"weight": zero, "psi": zero, "resampled": zero, "i": zero, "ess": zero + self.particles}
-        own |= {"mean": x_t, "free": x_t, "std": torch.ones_like(x_t)}
+        own |= {"mean": x_t, "free": x_t, "std": _per_row(1.0, x_t)}
         return x_t, _inside(state) | own
 
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
@@ -110,7 +110,9 @@ class Particles(Controller):
         low = low & (run.process.noise(i) > 0)  # copies would stay copies
         low = low & (LOG_PSI in inner)  # without a psi the weights on the way know nothing of y
         rows = resample(run, weight, self.particles, f"particles/{i}", low)
-        step, inner = step.take(rows), {name: value[rows] for name, value in inner.items()}
+        step = step.take(rows)
+        if step.rows is not None:
+            inner = {name: value[rows] for name, value in inner.items()}
         return step, _inside(inner) | {
             "weight": torch.where(low, 0.0, weight),
             "psi": psi[rows],
@@ -119,7 +121,7 @@ class Particles(Controller):
             "resampled": state["resampled"][rows] + low,
             "mean": step.mean,
             "free": step.free,
-            "std": torch.as_tensor(step.std, dtype=x_t.dtype, device=x_t.device).expand_as(step.mean),
+            "std": _per_row(step.std, x_t),
         }
 
     def finish(self, run: Run, x: Tensor, state: State) -> tuple[Tensor | None, dict[str, Tensor]]:
@@ -146,13 +148,20 @@ def _check_proposal(step: Step, c_z: float) -> None:
         raise ValueError("particles need a controller that keeps the noise of the step: its weights divide by it")
 
 
+def _per_row(std: float | Tensor, x: Tensor) -> Tensor:
+    """A tensor as it is; a number as [B, 1, ...]."""
+    return std.expand_as(x) if isinstance(std, Tensor) else x.new_full((len(x), *[1] * (x.ndim - 1)), std)
+
+
 def _log_ratio(run: Run, x: Tensor, i: int, state: State) -> Tensor:
     """log P_free(x) - log P_u(x) of the move that ended in x after step i, [B]; 0 where it had no noise."""
     c_z = run.process.noise(i)
     if c_z == 0:
         return torch.zeros_like(state["weight"])
-    moved = ((x - state["mean"]) / state["std"]).double().square() - ((x - state["free"]) / c_z).double().square()
-    return (moved / 2 + (state["std"].double() / c_z).log()).flatten(1).sum(1)
+    z, free_z = (x - state["mean"]).div_(state["std"]), (x - state["free"]).div_(c_z)
+    moved = (z - free_z).mul_(z.add_(free_z)).flatten(1).sum(1, dtype=torch.float64)  # z^2 - free_z^2
+    widened = (state["std"].double() / c_z).log().flatten(1).mean(1) * x[0].numel()
+    return moved / 2 + widened
 
 
 def _inside(state: State) -> State:

@@ -87,7 +87,10 @@ class RBModulation(Controller):
         est = run.process.estimate(x_t, i)
 
         def value(x0: Tensor) -> Tensor:
-            return run.objective(x0) + self.prox_weight * (x0 - est.x0_hat).flatten(1).square().mean(1)
+            cost = run.objective(x0)
+            if self.prox_weight == 0:
+                return cost
+            return cost + self.prox_weight * (x0 - est.x0_hat).flatten(1).square().mean(1)
 
         if self.rule == "released":
             x0 = adam(value, est.x0_hat, self.inner_steps, self.lr * (1 - i / run.process.n_steps))

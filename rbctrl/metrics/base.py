@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -120,6 +120,7 @@ class Draws:
         obs: their observation, one row.
         prior: what they were drawn with.
         rng: one row, the image's own streams.
+        drawn: exact samples that a metric asked for, kept for the next one; `replace` hands them on.
     """
 
     samples: Tensor
@@ -127,6 +128,7 @@ class Draws:
     obs: Observation
     prior: Prior
     rng: ImageRNG
+    drawn: dict[tuple[object, ...], Tensor] = field(default_factory=dict)
 
     @property
     def states(self) -> Tensor:
@@ -134,11 +136,14 @@ class Draws:
         return self.prior.codec.encode(self.samples)
 
     def posterior(self, n: int, key: str = "metric/exact") -> Tensor:
-        """n exact samples, as images [n, *shape], for priors that know p(x_0 | y) (`ExactPrior`)."""
-        item = self.rng.rows[0][0]
-        rng = replace(self.rng, rows=tuple((item, k) for k in range(n)))
-        x_0 = self.prior.sample_given(self.obs.take(torch.zeros(n, dtype=torch.long)), rng, key)
-        return self.prior.codec.render(x_0)
+        """n exact samples, as images [n, *shape], for priors that know p(x_0 | y) (`ExactPrior`); drawn once."""
+        name = (n, key, self.obs, self.prior, self.rng)
+        if name not in self.drawn:
+            item = self.rng.rows[0][0]
+            rng = replace(self.rng, rows=tuple((item, k) for k in range(n)))
+            x_0 = self.prior.sample_given(self.obs.take(torch.zeros(n, dtype=torch.long)), rng, key)
+            self.drawn[name] = self.prior.codec.render(x_0)
+        return self.drawn[name]
 
 
 class SampleMetric(_Score, ABC):

@@ -11,6 +11,7 @@ prior that does not know its posterior, and where no sample is finite.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +23,19 @@ from rbctrl.metrics.base import Draws, SampleMetric, needs_posterior
 from rbctrl.priors.base import ExactPrior
 
 CHUNK = 100  # directions at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Slices:
+    """A few directions, and exact draws along them.
+
+    Attributes:
+        theta: unit vectors [S, D].
+        exact: [S, n], each row sorted.
+    """
+
+    theta: Tensor
+    exact: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -53,12 +67,20 @@ class SlicedWasserstein(SampleMetric):
         """In units of the state."""
         if not isinstance(draws.prior, ExactPrior) or len(draws.samples) == 0:
             return math.nan
+        return self.distance(draws.samples, self.slices(draws))
+
+    def slices(self, draws: Draws) -> Iterator[Slices]:
+        """The directions and the exact draws along them: the same for all methods that leave as many samples."""
         n = len(draws.samples) if self.n_reference is None else self.n_reference
-        samples, exact = (x.flatten(1).double().cpu() for x in (draws.samples, draws.posterior(n)))
-        powers = []
+        exact = draws.posterior(n).flatten(1).double().cpu()
         for first in range(0, self.n_slices, CHUNK):
-            theta = _directions(draws, first, min(CHUNK, self.n_slices - first), samples.shape[1])
-            powers.append(quantile_distance(theta @ samples.T, theta @ exact.T, self.order))
+            theta = _directions(draws, first, min(CHUNK, self.n_slices - first), exact.shape[1])
+            yield Slices(theta, np.sort((theta @ exact.T).numpy(), axis=1))
+
+    def distance(self, samples: Tensor, slices: Iterable[Slices]) -> float:
+        """Of samples [n, *shape]."""
+        samples = samples.flatten(1).double().cpu()
+        powers = [_distance(np.sort((s.theta @ samples.T).numpy(), axis=1), s.exact, self.order) for s in slices]
         return float(np.concatenate(powers).mean() ** (1 / self.order))
 
 
@@ -115,7 +137,11 @@ class Floor(SampleMetric):
 
 def quantile_distance(a: Tensor, b: Tensor, order: float = 1.0) -> np.ndarray:
     """W_p(a_k, b_k)^p of rows of numbers a [S, n] and b [S, m], fp64 on the host; [S]."""
-    a, b = np.sort(a.numpy(), axis=1), np.sort(b.numpy(), axis=1)
+    return _distance(np.sort(a.numpy(), axis=1), np.sort(b.numpy(), axis=1), order)
+
+
+def _distance(a: np.ndarray, b: np.ndarray, order: float) -> np.ndarray:
+    """The same of rows that are sorted."""
     n, m = a.shape[1], b.shape[1]
     if n == m:
         return (np.abs(a - b) ** order).mean(1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rbctrl.operators.base import LinearOperator
-from rbctrl.operators.svd import SVD, decompose, dense
+from rbctrl.operators.svd import SVD, decompose_rows, dense
 
 
 class Matrix(LinearOperator):
@@ -30,7 +30,7 @@ class Matrix(LinearOperator):
         values, vectors = torch.linalg.eigh(matrix @ matrix.T)
         self.register_buffer("values", values.clamp(min=0))
         self.register_buffer("vectors", vectors)
-        for name, factor in zip(("u", "s", "v"), decompose(matrix, 1e-6)):
+        for name, factor in zip(("u", "s", "left", "right"), decompose_rows(matrix, 1e-6)):
             self.register_buffer(name, factor)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class Matrix(LinearOperator):
 
     def svd(self, like: Tensor) -> SVD:
         """With the cut of `gram_solve`."""
-        return dense(*(factor.to(like) for factor in (self.u, self.s, self.v)))
+        return dense(*(factor.to(like) for factor in (self.u, self.s, self.left, self.right)))
 
     def image_shape(self, y_shape: tuple[int, ...]) -> tuple[int, ...]:
         return (self.matrix.shape[1],)

@@ -47,7 +47,7 @@ class SVD:
 
     def solve(self, y: Tensor) -> Tensor:
         """ybar = S^+ U^T y = V^T A^+ y, [B, *shape]; 0 where s = 0."""
-        return torch.where(self.s > 0, self.to_u(y) / torch.where(self.s > 0, self.s, 1.0), 0.0)
+        return self.to_u(y) / torch.where(self.s > 0, self.s, 1.0)
 
 
 def diagonal(s: Tensor) -> SVD:
@@ -55,9 +55,20 @@ def diagonal(s: Tensor) -> SVD:
     return SVD(s, _same, _same, lambda y: torch.where(s > 0, y, 0.0))
 
 
-def dense(u: Tensor, s: Tensor, v: Tensor) -> SVD:
-    """Of states [B, D]: y [B, m], u [m, D] with columns that do not count where s = 0, s [D], v [D, D]."""
-    return SVD(s, lambda x: x @ v, lambda c: c @ v.T, lambda y: torch.where(s > 0, y @ u, 0.0))
+def dense(u: Tensor, s: Tensor, left: Tensor, right: Tensor) -> SVD:
+    """Of states [B, D]: y [B, m], u [m, D] with columns that do not count where s = 0, s [D].
+
+    V = I + left @ right with left [D, r] and right [r, D]: the lower r, the cheaper.
+    """
+
+    def to_v(x: Tensor) -> Tensor:
+        return torch.addmm(x, x @ left, right)
+
+    def from_v(c: Tensor) -> Tensor:
+        return torch.addmm(c, c @ right.T, left.T)
+
+    seen = torch.where(s > 0, u, 0.0)
+    return SVD(s, to_v, from_v, lambda y: y @ seen)
 
 
 def separable(u_rows: Tensor, u_columns: Tensor, s: Tensor, v_rows: Tensor, v_columns: Tensor) -> SVD:
@@ -77,3 +88,24 @@ def decompose(matrix: Tensor, cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
     u, s = matrix.new_zeros(len(matrix), dim), matrix.new_zeros(dim)
     u[:, :rank], s[:rank] = left[:, :rank], values
     return u, torch.where(s > cutoff * s.max(), s, 0.0), right.T
+
+
+def decompose_rows(matrix: Tensor, cutoff: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(u [m, D], s [D], left [D, r], right [r, D]) of a matrix [m, D] for `dense`; s as in `decompose`.
+
+    Few rows, 4 m < D, have r = 2 m: with matrix^T = Q R the columns of V beyond the singular vectors are those of
+    Q = I + G W^T, a product of m Householder reflections, and no matrix of D x D numbers is made.
+    """
+    m, dim = matrix.shape
+    if 4 * m >= dim:
+        u, s, v = decompose(matrix, cutoff)
+        unit = torch.eye(dim, dtype=matrix.dtype, device=matrix.device)
+        return u, s, v - unit, unit
+    packed, tau = torch.geqrf(matrix.T)
+    thin, unit = torch.linalg.householder_product(packed, tau), torch.eye(dim, m).to(matrix)
+    w = packed.tril(-1) + unit
+    g = torch.linalg.solve_triangular(w[:m].T, thin - unit, upper=True, left=False, unitriangular=True)
+    u, s, v = decompose(matrix @ thin, cutoff)
+    beyond = torch.cat([torch.zeros_like(w[:m]), w[m:]])
+    left, right = torch.cat([thin @ v - unit, g], 1), torch.cat([unit, beyond], 1).T
+    return *(torch.nn.functional.pad(part, (0, dim - m)) for part in (u, s)), left, right

@@ -69,6 +69,24 @@ def test_directions_do_not_depend_on_the_samples():
     assert SlicedWasserstein(150)(draws(shift=1.0)) != SlicedWasserstein(151)(draws(shift=1.0))
 
 
+def test_slices_serve_all_methods_that_leave_as_many_samples():
+    metric, one, other = SlicedWasserstein(150), draws(shift=1.0), draws(shift=2.0)
+    slices = list(metric.slices(one))
+    assert [metric.distance(x.samples, slices) for x in (one, other)] == [metric(one), metric(other)]
+    assert metric(one) != metric(other)
+
+
+def test_exact_draws_are_drawn_once_for_all_metrics(monkeypatch):
+    exact, drawn = draws(20), []
+    sample_given = type(PRIOR).sample_given
+    monkeypatch.setattr(type(PRIOR), "sample_given", lambda *args: drawn.append(args[2:]) or sample_given(*args))
+    for metric in (SlicedWasserstein(10), ModeWeightTV(), Floor(ModeWeightTV())):
+        metric(exact)
+    assert [key for _, key in drawn] == ["metric/exact", "floor"]
+    of_another_y = replace(exact, obs=given(Matrix([[1.0, 0.0]]), GaussianNoise(0.2), -exact.obs.y))
+    assert not torch.equal(of_another_y.posterior(20), exact.posterior(20))
+
+
 def test_mode_weights_are_compared_by_nearest_mean():
     exact = draws()
     shares = torch.tensor([1.0, 0.0, 0.0])

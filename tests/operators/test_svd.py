@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -33,6 +34,7 @@ from rbctrl.operators.matrix import Matrix
 
 SHAPE = (2, 6, 8)
 WIDE = [[2.0, 1.0, 0.0], [0.5, -1.0, 1.0]]
+FEW = [[math.sin(k * j) for k in range(1, 13)] for j in (1, 2)]  # no matrix of 12 x 12 numbers is made
 IMAGES = {
     "identity": Identity,
     "box": lambda: BoxMask(3, margin=1),
@@ -55,6 +57,9 @@ VECTORS = {
     "wide": lambda: Matrix(WIDE),
     "tall": lambda: Matrix(torch.tensor(WIDE).T),
     "rank_one": lambda: Matrix([[1.0, 2.0], [2.0, 4.0], [0.0, 0.0]]),
+    "few_rows": lambda: Matrix(FEW),
+    "few_rows_of_rank_one": lambda: Matrix([FEW[0], FEW[0]]),
+    "few_entries": lambda: Matrix([[3.0, *[0.0] * 11], [0.0, 2.0, *[0.0] * 10]]),
 }
 every = pytest.mark.parametrize("name", [*IMAGES, *VECTORS])
 
