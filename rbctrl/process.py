@@ -180,7 +180,8 @@ class ReverseProcess:
             return torch.where(((shift != 0) | (std != 0)).any(1), math.inf, 0.0).to(shift)
         energy = shift.square_().sum(1) / (2 * c_z**2)
         if isinstance(scale, Tensor):
-            ratio = (scale.expand_as(step.mean).flatten(1) / c_z).square()
+            rows = len(scale) if scale.ndim == step.mean.ndim else 1
+            ratio = (scale.expand(rows, *step.mean.shape[1:]).flatten(1) / c_z).square()
             return energy + (ratio - 1 - ratio.log()).sum(1) / 2
         ratio = (scale / c_z) ** 2
         return energy + shift.shape[1] * (ratio - 1 - math.log(ratio) if ratio > 0 else math.inf) / 2

@@ -75,15 +75,14 @@ class MCGDiff(Controller):
 
     def __call__(self, run: Run, x_t: Tensor, i: int, state: State) -> tuple[Step, State]:
         process, svd = run.process, svd_of(run, x_t)
-        ybar = svd.solve(run.obs.y)
-        est, c_z = process.estimate(x_t, i), process.noise(i)
+        seen, c_z = svd.seen, process.noise(i)
+        ybar = seen.solve(run.obs.y)
+        est = process.estimate(x_t, i)
         free = process.mean(est, i)
-        gap = process.alpha[i + 1] * ybar - svd.to_v(free)
-        after = self._variance(run, i + 1, svd)
-        ahead = after > 0
-        reach = torch.where(ahead, after + c_z**2, 0.0)
-        current, here = self._belief(run, x_t, i, svd, ybar)
-        filtering = ahead.flatten(1).any(1).expand_as(current)
+        gap = process.alpha[i + 1] * ybar - seen.to_v(free)
+        reach, gain = self._reach(run, i, seen.s, ybar.shape[1:])
+        current, here = self._belief(run, x_t, i, seen, ybar)
+        filtering = (reach > 0).flatten(1).any(1).expand_as(current)
         last = here & ~filtering
         left = torch.where(last, current, state["left"])
         weight = torch.where(filtering, _log_normal(gap, reach) - current, 0.0)
@@ -91,16 +90,17 @@ class MCGDiff(Controller):
         number = effective_number(weight, self.particles)
         ess = torch.where(filtering, number.minimum(state["ess"]), state["ess"])
         rows = resample(run, weight, self.particles, f"mcgdiff/resample/{i}", filtering)
-        gain = (c_z**2 / reach).where(ahead, 0.0).to(free)
-        pinned_mean = free + svd.from_v(gain * gap)
-        step = Step(est, pinned_mean, Rotated(c_z * (1 - gain).sqrt(), svd.from_v), free).take(rows)
+        mean = free + seen.from_v(gain.to(free) * gap)
+        _, everywhere = self._reach(run, i, svd.s, free.shape[1:])
+        shrunk = c_z * (1 - everywhere.to(free)).sqrt()
+        step = Step(est, mean, Rotated(shrunk, svd.from_v), free).take(rows)
         if process.sigma[i + 1] == 0:
             step = replace(step, est=Estimate(step.mean, step.est.eps_hat))
         return step, {"left": left[rows], "i": torch.full_like(left, i + 1), "ess": ess[rows]}
 
     def finish(self, run: Run, x: Tensor, state: State) -> tuple[Tensor | None, dict[str, Tensor]]:
-        n_steps, svd = run.process.n_steps, svd_of(run, x)
-        end, filtered = self._belief(run, x, n_steps, svd, svd.solve(run.obs.y))
+        n_steps, seen = run.process.n_steps, svd_of(run, x).seen
+        end, filtered = self._belief(run, x, n_steps, seen, seen.solve(run.obs.y))
         left = torch.where(filtered, end, state["left"])
         weight = -run.obs.nll(x / run.process.alpha[-1]).double() - left
         weight = torch.where(state["i"] == n_steps, weight, -torch.inf)
@@ -109,15 +109,20 @@ class MCGDiff(Controller):
 
     def _belief(self, run: Run, x_t: Tensor, i: int, svd: SVD, ybar: Tensor) -> tuple[Tensor, Tensor]:
         """log g_t(x_t) at level i over the coordinates that are still pulled, [B], and whether any is, [1 or B]."""
-        v_t = self._variance(run, i, svd)
+        v_t = self._variance(run, i, svd.s, ybar.shape[1:])
         gap = run.process.alpha[i] * ybar - svd.to_v(x_t)
         return _log_normal(gap, v_t), (v_t > 0).flatten(1).any(1)
 
-    def _variance(self, run: Run, i: int, svd: SVD) -> Tensor:
+    def _reach(self, run: Run, i: int, s: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
+        """v_s + c_z^2 of step i, and the share of it that is c_z^2, like `_variance`."""
+        after, c_z = self._variance(run, i + 1, s, shape), run.process.noise(i)
+        reach = torch.where(after > 0, after + c_z**2, 0.0)
+        return reach, (c_z**2 / reach).where(after > 0, 0.0)
+
+    def _variance(self, run: Run, i: int, s: Tensor, shape: torch.Size) -> Tensor:
         """v_t of each coordinate, [1 or B, *shape], 0 where it is free at level i."""
         alpha, sigma = run.process.alpha[i], run.process.sigma[i]
-        pinned = torch.where(svd.s > 0, (run.obs.sigma_y / svd.s).square(), torch.inf).double()
-        shape = run.process.shape
+        pinned = torch.where(s > 0, (run.obs.sigma_y / s).square(), torch.inf).double()
         pinned = pinned.expand(len(pinned) if pinned.ndim > len(shape) else 1, *shape)
         bound = sigma**2 - alpha**2 * pinned
         v_t = bound + self.kappa * alpha**2 * (1 + pinned)  # 1 / alpha_tau^2 = 1 + (sigma_tau / alpha_tau)^2

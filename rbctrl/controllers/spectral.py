@@ -58,19 +58,24 @@ def spectral_step(run: Run, est: Estimate, i: int, eta_b: float) -> Step:
     """The step above, from an estimate before step i; its belief is x0_hat with eta_b of ybar in it where `before`."""
     process, obs = run.process, run.obs
     svd = svd_of(run, est.x0_hat)
-    x0, eps = svd.to_v(est.x0_hat), svd.to_v(est.eps_hat)
-    gap = torch.where(svd.s > 0, svd.solve(obs.y) - x0, 0.0)
+    seen = svd.seen
+    x0, eps = seen.to_v(est.x0_hat), seen.to_v(est.eps_hat)
+    gap = torch.where(seen.s > 0, seen.solve(obs.y) - x0, 0.0)
     _, c_eps, c_z = process.coefficients[i]
     alpha, sigma = process.alpha[i + 1], process.sigma[i + 1]
-    before, spread = _cleaner(svd, alpha * obs.sigma_y, sigma)
-    after = (svd.s > 0) & ~before
+    before, _ = _cleaner(seen, alpha * obs.sigma_y, sigma)
+    after = (seen.s > 0) & ~before
     moved = torch.where(before, eta_b * gap, 0.0)
-    eps_y = torch.where(after, svd.s * gap / (obs.sigma_y or 1.0), 0.0)  # eps_hat, as the measurement has it
+    eps_y = torch.where(after, seen.s * gap / (obs.sigma_y or 1.0), 0.0)  # eps_hat, as the measurement has it
     u = alpha * moved + c_eps * torch.where(before | after, eps_y - eps, 0.0)
-    std = torch.where(before, _rest(sigma, eta_b * spread), c_z).expand_as(x0)
     free = process.mean(est, i)
-    belief = Estimate(est.x0_hat + svd.from_v(moved), est.eps_hat)
-    return Step(belief, free + svd.from_v(u), std if svd.is_diagonal else Rotated(std, svd.from_v), free)
+    belief = Estimate(est.x0_hat + seen.from_v(moved), est.eps_hat)
+    cleaner, spread = _cleaner(svd, alpha * obs.sigma_y, sigma)
+    std = torch.where(cleaner, _rest(sigma, eta_b * spread), c_z)
+    if svd.is_diagonal:
+        return Step(belief, free + seen.from_v(u), std.expand_as(free), free)
+    std = std.expand(len(std) if std.ndim == free.ndim else 1, *free.shape[1:])
+    return Step(belief, free + seen.from_v(u), Rotated(std, svd.from_v), free)
 
 
 def _cleaner(svd: SVD, noise: float, sigma: float) -> tuple[Tensor, Tensor]:

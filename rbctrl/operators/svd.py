@@ -33,12 +33,20 @@ class SVD:
         to_v: x to V^T x, [B, *shape] to [B, *shape]; V is the same for all rows.
         from_v: c to V c, the inverse of `to_v`.
         to_u: y [B, ...] to U^T y at the coordinates of V, [B, *shape]; 0 where s = 0.
+        few: the same on the coordinates that A sees alone, [B, k] and V with k columns, where these are few; None: they
+            are not.
     """
 
     s: Tensor
     to_v: Map
     from_v: Map
     to_u: Map
+    few: SVD | None = None
+
+    @property
+    def seen(self) -> SVD:
+        """On coordinates among which are all that A sees; what is 0 at the others has no need of them."""
+        return self if self.few is None else self.few
 
     @property
     def is_diagonal(self) -> bool:
@@ -56,10 +64,11 @@ def diagonal(s: Tensor) -> SVD:
 
 
 def dense(u: Tensor, s: Tensor, left: Tensor, right: Tensor) -> SVD:
-    """Of states [B, D]: y [B, m], u [m, D] with columns that do not count where s = 0, s [D].
+    """Of states [B, D]: y [B, m], u [m, D] with columns that do not count where s = 0, s [D] with its zeros at the end.
 
     V = I + left @ right with left [D, r] and right [r, D]: the lower r, the cheaper.
     """
+    k, u = len(u), torch.where(s > 0, u, 0.0)
 
     def to_v(x: Tensor) -> Tensor:
         return torch.addmm(x, x @ left, right)
@@ -67,8 +76,11 @@ def dense(u: Tensor, s: Tensor, left: Tensor, right: Tensor) -> SVD:
     def from_v(c: Tensor) -> Tensor:
         return torch.addmm(c, c @ right.T, left.T)
 
-    seen = torch.where(s > 0, u, 0.0)
-    return SVD(s, to_v, from_v, lambda y: y @ seen)
+    few = None
+    if k < len(s):
+        v = from_v(torch.eye(k, len(s)).to(s)).T
+        few = SVD(s[:k], lambda x: x @ v, lambda c: c @ v.T, lambda y: y @ u[:, :k])
+    return SVD(s, to_v, from_v, lambda y: y @ u, few)
 
 
 def separable(u_rows: Tensor, u_columns: Tensor, s: Tensor, v_rows: Tensor, v_columns: Tensor) -> SVD:

@@ -74,6 +74,9 @@ class OneGenerator:
     def __init__(self, n):
         self.n, self.generator = n, torch.Generator().manual_seed(0)
 
+    def __len__(self):
+        return self.n
+
     def normal(self, key, shape):
         return torch.randn(self.n, *shape, generator=self.generator, dtype=torch.float64)
 

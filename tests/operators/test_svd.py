@@ -59,7 +59,7 @@ VECTORS = {
     "rank_one": lambda: Matrix([[1.0, 2.0], [2.0, 4.0], [0.0, 0.0]]),
     "few_rows": lambda: Matrix(FEW),
     "few_rows_of_rank_one": lambda: Matrix([FEW[0], FEW[0]]),
-    "few_entries": lambda: Matrix([[3.0, *[0.0] * 11], [0.0, 2.0, *[0.0] * 10]]),
+    "few_entries": lambda: Matrix([[3.0, *[0.0] * 11], [0.0, 0.0, 2.0, *[0.0] * 9]]),
 }
 every = pytest.mark.parametrize("name", [*IMAGES, *VECTORS])
 
@@ -198,3 +198,16 @@ def test_fp32_keeps_the_norm_at_128_pixels(make_rng) -> None:
 def test_other_blurs_offer_none(operator: LinearOperator, make_rng) -> None:
     rng = make_rng(1)
     assert operator.draw(rng, SHAPE).svd(rng.normal("x", SHAPE)) is None
+
+
+@pytest.mark.parametrize("name", ["wide", "few_rows", "few_rows_of_rank_one", "few_entries"])
+def test_the_coordinates_that_a_sees_come_alone_where_they_are_few(name: str, make_rng) -> None:
+    operator, x = problem(name, make_rng)
+    whole, y = operator.svd(x), operator(x)
+    seen, k = whole.seen, len(operator.matrix)
+    assert torch.equal(seen.s, whole.s[:k]) and (whole.s[k:] == 0).all()
+    for found, right in ((seen.to_v(x), whole.to_v(x)), (seen.to_u(y), whole.to_u(y)), (seen.solve(y), whole.solve(y))):
+        assert torch.allclose(found, right[:, :k], rtol=0, atol=1e-12)
+    padded = torch.nn.functional.pad(y, (0, x.shape[1] - k))
+    assert torch.allclose(seen.from_v(y), whole.from_v(padded), rtol=0, atol=1e-12)
+    assert not torch.allclose(seen.from_v(y), whole.from_v(padded.flip(1)))
