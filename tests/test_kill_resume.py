@@ -12,11 +12,12 @@ BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "kill_resume.py"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "joblib", "slurm_local"])
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "slurm_local", "ray"])
 def test_a_sweep_killed_at_random_moments_ends_with_the_rows_of_an_undisturbed_one(launcher):
-    pytest.importorskip(
-        {"joblib": "hydra_plugins.hydra_joblib_launcher", "slurm_local": "submitit"}.get(launcher, "os")
-    )
+    packages = {"slurm_local": "submitit"} | {
+        name: f"hydra_plugins.hydra_{name}_launcher" for name in ("joblib", "ray")
+    }
+    pytest.importorskip(packages.get(launcher, "hydra"))
     command = [sys.executable, BENCHMARK, "--launcher", launcher, "--cells", "8", "--kills", "2"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

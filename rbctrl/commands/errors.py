@@ -68,6 +68,8 @@ def explain(error: BaseException) -> str | None:
         return _flat(f"{error.strerror}: {error.filename}" if error.filename else str(error))
     if isinstance(error, ImportError):
         return _import(error)
+    if "No working C++ compiler found" in str(error):  # inductor's, in wrappers of dynamo
+        return "torch.compile found no C++ compiler: install g++, name one in CXX, or do without (prior.compile=false)"
     if isinstance(error, (ValueError, TypeError)) and _deliberate(error):
         return _flat(str(error))
     return None
