@@ -48,7 +48,7 @@ ETA_DDRM, SIGMAS = 0.85, (10.0, 0.02)  # noise levels of DDRM on [-1, 1]
 ZETA_DIFFPIR = 0.3
 T_START = 0.9  # sigma / alpha is 59 there; the network was trained up to 80. deepinv's DiffPIR starts at 1
 GRIDS = {  # what --quality chooses from, for each library
-    "dps": ((3.0, 10.0, 30.0), (30.0, 100.0, 300.0)),
+    "dps": ((3.0, 10.0, 30.0), (300.0, 1000.0, 3000.0)),
     "diffpir": ((0.3, 1.0, 3.0, 10.0), (1.0, 3.0, 10.0, 30.0)),
     "ddrm": ((1.0,), (1.0,)),
 }
