@@ -39,7 +39,7 @@ FLAGS = (
 
 _failures: list[str] | None = None  # of this command; None in a process that a launcher started
 _claimed: set[int] = set()  # numbers of the cells that other processes were computing
-_waits = False  # whether this is the second pass, for these cells
+WAIT_FOR = "RBCTRL_WAIT_FOR"  # these numbers, in the environment of the cells of a second pass, which waits for them
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,12 @@ class Outcome:
     Attributes:
         value: the mean of the cell's first metric.
         problems: one sentence each, with the name of the cell.
+        claimed: number of the cell, if somebody else was computing it.
     """
 
     value: float
     problems: tuple[str, ...] = ()
+    claimed: int | None = None
 
 
 class Stopped(KeyboardInterrupt):
@@ -72,20 +74,20 @@ def run(args: list[str]) -> int:
     Returns:
         The exit status: 1 if a cell failed, an input was skipped or a row diverged.
     """
-    global _failures, _waits
+    global _failures
     _failures = []
     try:
         with _leaving():
             run_hydra(run_cell, "config", args)
-            _waits = True
             if _claimed:
-                run_hydra(run_cell, "config", args)
+                numbers = ",".join(map(str, sorted(_claimed)))
+                run_hydra(run_cell, "config", [*args, f"+hydra.job.env_set.{WAIT_FOR}='{numbers}'"])
         return 1 if _failures else 0
     except HydraException:
         withdraw()
         raise
     finally:
-        _failures, _waits = None, False
+        _failures = None
         _claimed.clear()
 
 
@@ -98,16 +100,16 @@ def run_cell(cfg: DictConfig) -> float | Outcome:
     keep_freed_memory()  # here, since a launcher may have started this process
     job = HydraConfig.get().job
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-    if _waits and job.num not in _claimed:
+    awaited = os.environ.get(WAIT_FOR)
+    if awaited is not None and str(job.num) not in awaited.split(","):
         return float("nan")
     name = f"cell {job.num} ({job.override_dirname}): " if sweep else ""
     reports = _failures is None and HydraConfig.get().sweeper._target_.endswith("QuickSweeper")
     try:
-        value, problems, folder = _compute(cfg, sweep)
+        value, problems, folder = _compute(cfg, sweep, wait=not sweep or awaited is not None)
     except Claimed as claimed:
-        _claimed.add(job.num)
         print(f"{name}{claimed}", flush=True)
-        return float("nan")
+        outcome = Outcome(float("nan"), claimed=job.num)
     except Exception as error:
         if _failures is None and not reports:
             raise
@@ -126,14 +128,16 @@ def run_cell(cfg: DictConfig) -> float | Outcome:
 
 def take_in(values: Iterable[object]) -> None:
     """Says what went wrong in cells and lets it decide the exit status; values that are no `Outcome` are left alone."""
-    for outcome in values:
-        for problem in outcome.problems if isinstance(outcome, Outcome) else ():
+    for outcome in (value for value in values if isinstance(value, Outcome)):
+        if outcome.claimed is not None:
+            _claimed.add(outcome.claimed)
+        for problem in outcome.problems:
             print(f"rbctrl: {problem}", file=sys.stderr)
             if _failures is not None:
                 _failures.append(problem)
 
 
-def _compute(cfg: DictConfig, sweep: bool) -> tuple[float, list[str], Path]:
+def _compute(cfg: DictConfig, sweep: bool, wait: bool) -> tuple[float, list[str], Path]:
     study = Path(HydraConfig.get().runtime.output_dir)
     record = record_of(cfg)
     try:
@@ -144,7 +148,7 @@ def _compute(cfg: DictConfig, sweep: bool) -> tuple[float, list[str], Path]:
         raise
     folder = experiment.folder(study, record) if isinstance(experiment, Experiment) else study
     point_to(study if sweep else folder)
-    value = experiment.run(study, record, progress=_bar, wait=_waits or not sweep)
+    value = experiment.run(study, record, progress=_bar, wait=wait)
     return float(value), list(experiment.problems), folder
 
 
