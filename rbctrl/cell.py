@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from rbctrl.data.base import Batch, Item
+from rbctrl.data.base import Batch
 from rbctrl.failures import Failures
 from rbctrl.halving import solve_halving
 from rbctrl.journal import Record
@@ -126,8 +126,7 @@ class Cell:
     def _begin(self, batch: Batch) -> None:
         if self._begun:
             return
-        image, y = (None if part is None else part[0] for part in (batch.image, batch.y))
-        self.experiment.solver.check_item(Item(batch.rows[0][0], image, y), self.experiment.seed)
+        self.experiment.solver.check_item(batch.item(0), self.experiment.seed)
         self.experiment.solver.load()
         described = {
             "cell": self.store.folder.name.rpartition("-")[0],

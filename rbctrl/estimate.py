@@ -23,7 +23,7 @@ import torch
 
 from rbctrl.cell import Cell
 from rbctrl.codecs import Identity
-from rbctrl.data.base import Batch, Item
+from rbctrl.data.base import Batch
 from rbctrl.experiment import Experiment
 from rbctrl.priors.base import Prior
 from rbctrl.priors.network import NetworkPrior
@@ -110,8 +110,7 @@ def check_items(experiment: Experiment) -> None:
         ValueError: the reason of operator or prior.
     """
     batch = next(iter(experiment.data.batches(1, 1)))
-    image, y = (None if part is None else part[0] for part in (batch.image, batch.y))
-    experiment.solver.check_item(Item(batch.rows[0][0], image, y), experiment.seed)
+    experiment.solver.check_item(batch.item(0), experiment.seed)
 
 
 def missing_images(experiment: Experiment, folder: Path) -> int:

@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -84,6 +84,7 @@ class Solver:
         Raises:
             ValueError: the reason of one of the two.
         """
+        self._check_words(item.prompt, item.references)
         y, image = item.y, item.image
         shape = tuple(image.shape) if y is None else tuple(self.operator.image_shape(tuple(y.shape)))
         self.operator.draw(ImageRNG(seed, ((item.name, 0),), self.dtype), shape)
@@ -130,9 +131,10 @@ class Solver:
     def _solve(self, batch: Batch, seed: int, scores: Mapping[str, PathMetric]) -> Solution:
         rng = ImageRNG(seed, batch.rows, self.dtype, self.device)
         obs, image_shape = self._observe(batch, rng)
+        self._check_words(obs.prompts, obs.references)
         prior = self.prior if obs.prompts is None else self.prior.bind(obs.prompts, obs.references)
         process = self.sampler(prior, shape=prior.state_shape(image_shape))
-        objective = Objective(self.cost, obs, self.prior.codec, process.evaluations, self.running_cost)
+        objective = Objective(self.cost, obs, prior.codec, process.evaluations, self.running_cost)
         self._reset_peak()
         begin = self._now()
         run, watch = Run(process, objective, rng), PathScores(scores)
@@ -143,6 +145,10 @@ class Solver:
         final_cost = self.final_cost(image, obs)
         paths = watch.finish(run, self.controller, result)
         return Solution(image, obs, result, paths, final_cost, process.evaluations, seconds, self._peak_memory())
+
+    def _check_words(self, prompt: object, references: Collection[str]) -> None:
+        if (reason := self.prior.check_item(prompt is not None, references)) is not None:
+            raise ValueError(reason)
 
     def _observe(self, batch: Batch, rng: ImageRNG) -> tuple[Observation, tuple[int, ...]]:
         obs, shape = self._measured(batch, rng)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -72,8 +72,14 @@ def of_items(images: Mapping[str, str | None], brought: Mapping[str, Tensor]) ->
     Raises:
         ValueError: one of them is missing.
     """
-    wanted = [kind for kind, place in images.items() if place == ITEM]
-    for kind in wanted:
-        if kind not in brought:
-            raise ValueError(f"attention.{kind}=item, but the items of this data have no {kind} image: name a file")
-    return {kind: brought[kind] for kind in wanted}
+    if (reason := lacking(images, brought)) is not None:
+        raise ValueError(reason)
+    return {kind: brought[kind] for kind, place in images.items() if place == ITEM}
+
+
+def lacking(images: Mapping[str, str | None], brought: Collection[str]) -> str | None:
+    """Which picture an item that brings these kinds along lacks, in one sentence; None if it has all of them."""
+    for kind, place in images.items():
+        if place == ITEM and kind not in brought:
+            return f"attention.{kind}=item, but the items of this data have no {kind} image: name a file"
+    return None

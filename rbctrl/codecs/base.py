@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -47,6 +48,14 @@ class Codec(nn.Module, ABC):
     def render(self, x0: Tensor, rng: ImageRNG | None = None) -> Tensor:
         """The final image; may be slower and better than `decode`, and draw noise."""
         return self.decode(x0)
+
+    def under(self, prompts: Sequence[nn.Module]) -> Codec:
+        """This codec for rows that have a prompt each, where rendering listens to it.
+
+        Args:
+            prompts: embedded prompt and negative prompt of each row (`rbctrl.priors.prompted.Embedding`).
+        """
+        return self
 
     def measured(self, image: Tensor) -> Tensor:
         """What an operator measures of an item: the image, unless it is to be seen as costs see images."""

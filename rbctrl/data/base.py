@@ -72,6 +72,12 @@ class Batch:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def item(self, k: int) -> Item:
+        """The item of row k."""
+        image, y = (None if part is None else part[k] for part in (self.image, self.y))
+        prompt = None if self.prompts is None else self.prompts[k]
+        return Item(self.rows[k][0], image, y, prompt, {kind: part[k] for kind, part in self.references.items()})
+
 
 class Data(ABC):
     """A sequence of items.

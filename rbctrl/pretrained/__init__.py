@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from rbctrl.pretrained.base import Source
 from rbctrl.pretrained.folder import Folder
+from rbctrl.pretrained.kept import Kept
 from rbctrl.pretrained.single_file import SingleFile
 
-__all__ = ["Folder", "SingleFile", "Source", "source"]
+__all__ = ["Folder", "Kept", "SingleFile", "Source", "source"]
 
 
 def source(

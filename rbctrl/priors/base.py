@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -18,6 +18,9 @@ from rbctrl.offload import Budget, Part, Residency
 from rbctrl.operators.base import LinearOperator, Operator
 from rbctrl.rng import ImageRNG
 from rbctrl.schedules import NoiseSchedule
+
+if TYPE_CHECKING:
+    from rbctrl.data.base import Item
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +48,8 @@ class Prior(nn.Module, ABC):
         evaluations: of the network in one `predict`; 2 under classifier-free guidance.
         budget: of the GPU that its parts take turns on; None: they are there together.
         residency: which of them is, during a run on a budget.
+        examples: side to images of that side that it knows, with their prompts, for `rbctrl.testing.check_prior`; None:
+            photographs.
     """
 
     schedule: NoiseSchedule
@@ -52,6 +57,7 @@ class Prior(nn.Module, ABC):
     evaluations: int = 1
     budget: Budget | None = None
     residency: Residency | None = None
+    examples: Callable[[int], Sequence[Item]] | None = None
 
     def __init__(self, schedule: NoiseSchedule, codec: Codec | None = None) -> None:
         super().__init__()
@@ -69,6 +75,20 @@ class Prior(nn.Module, ABC):
         """What can be moved to and from a GPU on its own, when the weights are there."""
         return self.codec.parts()
 
+    def check_item(self, prompted: bool, references: Collection[str]) -> str | None:
+        """Why it cannot restore an item, in one sentence; None if it can. Asked before weights are loaded.
+
+        Args:
+            prompted: whether the item has a prompt.
+            references: the kinds of pictures that it brings along.
+        """
+        if not prompted:
+            return None
+        return (
+            f"the items of this data have a prompt each, and {type(self).__name__} takes none of them: "
+            "use prior=shapes or a text-to-image model"
+        )
+
     def bind(self, prompts: Sequence[str], references: Mapping[str, Tensor]) -> Prior:
         """This prior, loaded, under a prompt of each row.
 
@@ -79,10 +99,7 @@ class Prior(nn.Module, ABC):
         Raises:
             ValueError: it takes no prompt, or one for all rows.
         """
-        raise ValueError(
-            f"the items of this data have a prompt each, and {type(self).__name__} takes none of them: "
-            "use prior=shapes or a text-to-image model"
-        )
+        raise ValueError(self.check_item(True, references))
 
     def scope(self) -> AbstractContextManager[object]:
         """Entered around a run, backward passes included; what it changes in a network is undone at its end."""

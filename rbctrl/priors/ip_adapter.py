@@ -19,7 +19,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from rbctrl.checkpoints import RequiredFile
-from rbctrl.pretrained import Folder
+from rbctrl.pretrained import Folder, Source
 from rbctrl.pretrained.base import content_hash
 from rbctrl.priors.adapter import Adapter, read_adapter
 from rbctrl.priors.denoisers import UNet
@@ -106,12 +106,12 @@ class AdapterFiles:
         return torch.stack(images), torch.stack([nothing] * len(images))
 
     def embed_rows(
-        self, places: Mapping[str, str | None], references: Mapping[str, Tensor], n: int
+        self, source: Source, places: Mapping[str, str | None], references: Mapping[str, Tensor], n: int
     ) -> tuple[Tensor, Tensor]:
-        """The same for each of n rows, [n, k, ...] each."""
+        """The same for each of n rows, [n, k, ...] each; `source` is where the image encoder is read from."""
         layout, given = self.layout(), {kind: place for kind, place in places.items() if place is not None}
         encoder = (layout.width, self.image_encoder, layout.states)
-        found = embed_references(self.source, given | {"null": None}, references, n, *encoder)
+        found = embed_references(source, given | {"null": None}, references, n, *encoder)
         return found[:, :-1], found[:, -1:].expand_as(found[:, :-1])
 
     def read(self, network: nn.Module) -> Adapter:

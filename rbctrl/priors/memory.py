@@ -11,7 +11,7 @@ from torch import nn
 
 from rbctrl.codecs import Autoencoder
 from rbctrl.offload import Budget
-from rbctrl.pretrained import Source
+from rbctrl.pretrained import Kept, Source
 from rbctrl.priors.compiled import compiled
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -32,7 +32,7 @@ class Memory:
         vae_slicing: the autoencoder takes one image of a batch at a time.
         vae_tiling: and one tile of an image at a time, which is an approximation.
         gpu: GiB of a GPU on which the parts of the model take turns, if they do not fit together (`rbctrl.offload`);
-            None puts everything there at once.
+            None puts everything there at once, and keeps the encoders of items with prompts on the host.
         reserve: GiB of it for activations.
 
     Raises:
@@ -64,6 +64,10 @@ class Memory:
     def dtype(self) -> torch.dtype:
         """Of the network."""
         return getattr(torch, self.precision)
+
+    def encoders(self, source: Source) -> Source:
+        """Where encoders are read from that every batch asks again: they stay on the host, but not on a budget."""
+        return Kept(source) if self.budget is None else source
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """The network of diffusers with these choices."""

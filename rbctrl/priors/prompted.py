@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rbctrl.attention import Attention, NoAttention
-from rbctrl.attention.base import ITEM
+from rbctrl.attention.base import ITEM, lacking
 from rbctrl.checkpoints import RequiredFile
 from rbctrl.offload import SAMPLING, Part
 from rbctrl.priors.base import Estimate, Prior
@@ -73,6 +73,7 @@ class Embedding(nn.Module):
         return all(torch.equal(mine, theirs) for mine, theirs in pairs)
 
 
+_WAITS = "attention to an image of each item needs data whose items bring one, and a prompt: name a file"
 EmbedRows = Callable[[Sequence[str], Mapping[str, Tensor]], tuple[Embedding, Embedding]]
 
 
@@ -119,6 +120,13 @@ class PromptedPrior(Prior):
     def parts(self) -> tuple[Part, ...]:
         return (Part("network", SAMPLING, self.denoiser.network), *self.codec.parts())
 
+    def check_item(self, prompted: bool, references: Collection[str]) -> str | None:
+        if not prompted:
+            return _WAITS if self._waits else None
+        if self._embed_rows is None:
+            return super().check_item(prompted, references)
+        return lacking(self.attention.images, references)
+
     def bind(self, prompts: Sequence[str], references: Mapping[str, Tensor]) -> PromptedPrior:
         if self._embed_rows is None:
             return super().bind(prompts, references)
@@ -131,7 +139,13 @@ class PromptedPrior(Prior):
         place = next(self.denoiser.network.parameters()).device
         for embedding in (bound.prompt, bound.negative):
             embedding.to(place)
+        bound.codec = self.codec.under((bound.prompt, bound.negative))
         return bound
+
+    @property
+    def trained_at(self) -> int | None:
+        """Side of the images that its network was trained on, if it says so."""
+        return self.denoiser.trained_at
 
     @property
     def evaluations(self) -> int:
@@ -193,9 +207,7 @@ class PromptedPrior(Prior):
 
     def _loaded(self) -> Embedding:
         if self._waits:
-            raise ValueError(
-                "attention to an image of each item needs data whose items bring one, and a prompt: name a file"
-            )
+            raise ValueError(_WAITS)
         if self.prompt is None:
             raise RuntimeError("the prompt is not embedded yet: call load() before the first use of the prior")
         return self.prompt

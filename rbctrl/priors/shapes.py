@@ -17,7 +17,9 @@ from torch import Tensor
 from rbctrl.attention import Attention, NoAttention
 from rbctrl.attention.base import of_items
 from rbctrl.codecs.convolutional import ConvCodec
+from rbctrl.data.base import Item
 from rbctrl.data.files import read_picture, square
+from rbctrl.data.shapes import Descriptions
 from rbctrl.priors.guidance import Guidance
 from rbctrl.priors.image_embeddings import required
 from rbctrl.priors.network import NetworkPrior
@@ -76,9 +78,15 @@ def shapes(
         trained_at=SIDE,
     )
     reader = _Reader(denoiser, descriptor, attention, negative_prompt)
-    return PromptedPrior(
-        denoiser, partial(reader.embed, prompt), guidance, required(attention.images), attention, reader.embed_rows
-    )
+    files, embed = required(attention.images), partial(reader.embed, prompt)
+    prior = PromptedPrior(denoiser, embed, guidance, files, attention, reader.embed_rows)
+    prior.examples = _drawings
+    return prior
+
+
+def _drawings(side: int) -> list[Item]:
+    """Drawings of combinations that no training has seen, described in words."""
+    return list(Descriptions(4, side).items())
 
 
 def _weights(path: str | None, name: str) -> Path:

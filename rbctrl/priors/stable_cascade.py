@@ -24,9 +24,10 @@ from rbctrl.priors.image_embeddings import embed_images, embed_references, finge
 from rbctrl.priors.memory import Memory
 from rbctrl.priors.network import NetworkPrior
 from rbctrl.priors.prompted import Embedding, PromptedPrior
+from rbctrl.priors.remembered import Remembered
 from rbctrl.priors.scheduler import check_cosine
 from rbctrl.priors.stage_b import CascadeCodec, Rendering, Stages
-from rbctrl.priors.text import Texts, encode_cascade
+from rbctrl.priors.text import EncodeAll, Texts, encode_cascade
 from rbctrl.schedules import Cosine
 
 _PREVIEWER = (
@@ -139,7 +140,9 @@ class StableCascade:
 
     def prior(self, guidance: Guidance | None, rendering: Rendering) -> PromptedPrior:
         """The prior; its `load` reads everything, encoders first."""
-        texts = cache(self._embed_texts)  # for stages C and B
+        words, encoders = Remembered(encode_cascade, torch.float32), self.memory.encoders(self.source)
+        texts = cache(partial(self._embed_texts, partial(words, self.source)))  # for stages C and B
+        embed_rows = partial(self._embed_rows, partial(words, encoders), encoders)
         stages = self.decoder and Stages(self.decoder, f"decoder{self.suffix}", texts, rendering, self.memory)
         denoiser = NetworkPrior(
             self._network,
@@ -151,16 +154,19 @@ class StableCascade:
             fingerprint=self._fingerprint,
         )
         files = (*self.source.files(), *required(self.attention.images))
-        embed, embed_rows = partial(self._embed, texts), partial(self._embed_rows, stages)
-        prior = PromptedPrior(denoiser, embed, guidance, files, self.attention, embed_rows)
+        prior = PromptedPrior(denoiser, partial(self._embed, texts), guidance, files, self.attention, embed_rows)
         prior.budget = self.memory.budget
         return prior
 
     def _network(self) -> nn.Module:
         from diffusers import StableCascadeUNet
 
+        self._check_model()  # here, too: where items have the prompts, none is embedded before
         model = self.source.part(StableCascadeUNet, f"prior{self.suffix}", self.memory.dtype)
         return StageC(self.memory.prepare(model))
+
+    def _check_model(self) -> None:
+        check_cosine(self.source.settings("scheduler"), self.source.files()[0].place, self.schedule)
 
     def _previewer(self) -> Codec:
         if self.preview.endswith(".safetensors"):
@@ -171,9 +177,9 @@ class StableCascade:
     def _encoder(self) -> ImageEncoder | None:
         return None if self.encoder is None else ImageEncoder(RequiredFile(self.encoder, _ENCODER, "prior.encoder"))
 
-    def _embed_texts(self) -> tuple[Embedding, Embedding]:
-        check_cosine(self.source.settings("scheduler"), self.source.files()[0].place, self.schedule)
-        return self.texts.embed(encode_cascade, self.source, torch.float32)
+    def _embed_texts(self, encode: EncodeAll) -> tuple[Embedding, Embedding]:
+        self._check_model()
+        return self.texts.embed(encode)
 
     def _embed(self, texts: Callable[[], tuple[Embedding, Embedding]]) -> tuple[Embedding, Embedding]:
         """Both prompts with their images, which are zeros beside the negative one."""
@@ -182,15 +188,12 @@ class StableCascade:
         return prompts[0].beside(images), prompts[1].beside(torch.zeros_like(images))
 
     def _embed_rows(
-        self, stages: Stages | None, prompts: Sequence[str], references: Mapping[str, Tensor]
+        self, encode: EncodeAll, encoders: Source, prompts: Sequence[str], references: Mapping[str, Tensor]
     ) -> tuple[Embedding, Embedding]:
-        """The same for a prompt and the reference images of each row; stage B renders under these prompts, too."""
-        positive, negative = self.texts.embed_rows(prompts, encode_cascade, self.source, torch.float32)
-        images = embed_references(self.source, self.attention.images, references, len(prompts), self._image_width)
-        bound = positive.beside(images), negative.beside(torch.zeros_like(images))
-        if stages is not None:
-            stages.prompts = nn.ModuleList(bound)
-        return bound
+        """The same for a prompt and the reference images of each row."""
+        positive, negative = self.texts.embed_rows(prompts, encode)
+        images = embed_references(encoders, self.attention.images, references, len(prompts), self._image_width)
+        return positive.beside(images), negative.beside(torch.zeros_like(images))
 
     @property
     def _image_width(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -97,25 +97,35 @@ class Stages(nn.Module):
         return Part("stage B", "stage B", self.prior.network), Part("stage A", "stage A", self.stage_a)
 
     @torch.no_grad()
-    def __call__(self, latent: Tensor, rng: ImageRNG) -> Tensor:
-        """Images [B, 3, H, W], near [-1, 1], of latents [B, 16, h, w]; noise under the keys "stage_b/..."."""
+    def __call__(self, latent: Tensor, rng: ImageRNG, prompts: Sequence[Embedding] | None = None) -> Tensor:
+        """Images [B, 3, H, W], near [-1, 1], of latents [B, 16, h, w]; noise under the keys "stage_b/...".
+
+        Args:
+            latent: of stage C.
+            rng: of the rows.
+            prompts: embedded prompt and negative prompt, of each row or of all; None: those that `load` embedded.
+
+        Raises:
+            ValueError: each row has a prompt, and these are other rows.
+        """
+        prompts = self.prompts if prompts is None else prompts
         rendering, schedule = self.rendering, self.rendering.schedule
         shape = (self.prior.network.model.config.in_channels, *(int(side * UPSCALING) for side in latent.shape[2:]))
         times = torch.linspace(1, 0, rendering.n_steps + 1, dtype=torch.float64)
         levels = list(zip(*(level.tolist() for level in schedule.levels(times))))
         x = levels[0][1] * rng.normal("stage_b/init", shape)
         for i, (now, after) in enumerate(zip(levels, levels[1:])):
-            est = self._estimate(x, times[i], latent)
+            est = self._estimate(x, times[i], latent, prompts)
             c_x0, c_eps, c_z = DDIM(1.0).coefficients(*now, *after)
             x = c_x0 * est.x0_hat + c_eps * est.eps_hat + c_z * rng.normal(f"stage_b/{i}", shape)
         decoded = self.stage_a.decode(est.x0_hat.float() * self.stage_a.config.scale_factor).sample
         return (2 * decoded - 1).to(latent.dtype)
 
-    def _estimate(self, x: Tensor, t: Tensor, latent: Tensor) -> Estimate:
+    def _estimate(self, x: Tensor, t: Tensor, latent: Tensor, prompts: Sequence[Embedding]) -> Estimate:
         def evaluate(x: Tensor, *condition: Tensor) -> Tensor:
             return self.prior.output(x, t, *condition)
 
-        pooled = (embedding.pooled.expand(len(x), -1) for embedding in self.prompts)
+        pooled = (embedding.rows(len(x))[1] for embedding in prompts)
         prompt, negative = zip(pooled, (latent, torch.zeros_like(latent)))
         single = {"prompt": prompt, "negative": negative}.get(self.rendering.guidance.single(False))
         out = evaluate(x, *single) if single else self.rendering.guidance(evaluate, x, prompt, negative)
@@ -131,6 +141,7 @@ class CascadeCodec(Codec):
         encoder: None: images cannot be encoded.
         previewed: items are measured as previews of their encoding, as the released code of RB-Modulation does with its
             references: what costs see of an image is then compared with what they would see of the reference.
+        prompts: embedded prompt and negative prompt that the result is rendered under; None: those of `stages`.
 
     Raises:
         ValueError: `previewed` without an encoder.
@@ -142,11 +153,16 @@ class CascadeCodec(Codec):
         stages: Stages | None,
         encoder: ImageEncoder | None = None,
         previewed: bool = False,
+        prompts: Sequence[nn.Module] | None = None,
     ) -> None:
         super().__init__()
         if previewed and encoder is None:
             raise ValueError("prior.previewed encodes the references, for which it needs prior.encoder")
         self.preview, self.stages, self.encoder, self.previewed = preview, stages, encoder, previewed
+        self.prompts = None if prompts is None else nn.ModuleList(prompts)
+
+    def under(self, prompts: Sequence[nn.Module]) -> CascadeCodec:
+        return CascadeCodec(self.preview, self.stages, self.encoder, self.previewed, prompts)
 
     def load(self) -> None:
         for part in (self.preview, self.stages, self.encoder):
@@ -202,7 +218,7 @@ class CascadeCodec(Codec):
             return self.decode(x0)
         if rng is None:
             raise ValueError("stage B draws noise: render(x0, rng), with the random numbers of the run")
-        return self.stages(x0, rng)
+        return self.stages(x0, rng, self.prompts)
 
 
 def _stage_a() -> type[nn.Module]:

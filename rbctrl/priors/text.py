@@ -1,5 +1,8 @@
 """Prompts to embeddings. A text encoder is read, used once and let go: it never meets the network in memory.
 
+Where each item has a prompt of its own, every prompt is encoded once (`rbctrl.priors.remembered`); the encoders are
+then read beside the network, on the host, and stay there unless the memory is on a budget.
+
 Stable Diffusion 1.x, 2.x   last hidden state of one CLIP
 XL                          penultimate states of two CLIPs side by side, and the pooled vector of the second
 3                           the same padded to T5's width, then T5's states; both pooled vectors
@@ -22,7 +25,7 @@ from rbctrl.priors.prompted import Embedding
 
 log = logging.getLogger(__name__)
 
-Encode = Callable[[Source, Sequence[str], torch.dtype], list[Embedding]]  # dtype: of T5, which is large; CLIP is fp32
+EncodeAll = Callable[[Sequence[str]], list[Embedding]]  # an embedding of each prompt
 _NAMES = ("prompt", "negative_prompt", "pooled", "negative_pooled")
 
 
@@ -47,32 +50,28 @@ class Texts:
         if self.embeddings is not None and (self.prompt or self.negative_prompt):
             raise ValueError("give prior.prompt or prior.embeddings, not both")
 
-    def embed(self, encode: Encode, source: Source, dtype: torch.dtype) -> tuple[Embedding, Embedding]:
-        """Prompt and negative prompt; equal texts are encoded once and are equal to the last bit."""
+    def embed(self, encode: EncodeAll) -> tuple[Embedding, Embedding]:
+        """Prompt and negative prompt; equal texts are equal to the last bit."""
         if self.embeddings is not None:
             return read_embeddings(self.embeddings)
-        texts = list(dict.fromkeys(text for text in (self.prompt, self.negative_prompt) if text is not None))
-        with torch.no_grad():
-            found = dict(zip(texts, encode(source, texts, dtype), strict=True))
-        prompt = found[self.prompt]
-        return prompt, found[self.negative_prompt] if self.negative_prompt is not None else prompt.zeros()
+        prompt, *negative = encode([self.prompt, *self._negative])
+        return prompt, negative[0] if negative else prompt.zeros()
 
-    def embed_rows(
-        self, prompts: Sequence[str], encode: Encode, source: Source, dtype: torch.dtype
-    ) -> tuple[Embedding, Embedding]:
-        """The same for a prompt of each row, [B, ...]; the encoders are read for that, and let go again.
+    def embed_rows(self, prompts: Sequence[str], encode: EncodeAll) -> tuple[Embedding, Embedding]:
+        """The same for a prompt of each row, [B, ...].
 
         Raises:
             ValueError: there is a file of embeddings, of one prompt for all.
         """
         if self.embeddings is not None:
             raise ValueError("the items of this data have a prompt each: prior.embeddings=null, or other data")
-        texts = list(dict.fromkeys([*prompts, *([] if self.negative_prompt is None else [self.negative_prompt])]))
-        with torch.no_grad():
-            found = dict(zip(texts, encode(source, texts, dtype), strict=True))
-        rows = [found[prompt] for prompt in prompts]
-        negative = rows[0].zeros() if self.negative_prompt is None else found[self.negative_prompt]
+        found = encode([*prompts, *self._negative])
+        rows, negative = found[: len(prompts)], found[-1] if self._negative else found[0].zeros()
         return stacked(rows), stacked([negative] * len(rows))
+
+    @property
+    def _negative(self) -> list[str]:
+        return [] if self.negative_prompt is None else [self.negative_prompt]
 
 
 def stacked(rows: Sequence[Embedding]) -> Embedding:
@@ -129,13 +128,13 @@ def encode_cascade(source: Source, prompts: Sequence[str], dtype: torch.dtype) -
     encoder = source.part(CLIPTextModelWithProjection, "text_encoder", torch.float32)
     states: list[Tensor] = []
     last_norm = next(part for name, part in encoder.named_modules() if name.endswith("final_layer_norm"))
-    with last_norm.register_forward_pre_hook(lambda _, given: states.append(given[0])):
-        out = encoder(ids, attention_mask=mask)
-    return list(map(Embedding, states[0], out.text_embeds))
+    with last_norm.register_forward_pre_hook(lambda _, given: states.append(given[0][0])):
+        found = [encoder(row, attention_mask=seen) for row, seen in zip(ids.split(1), mask.split(1))]
+    return [Embedding(before, out.text_embeds[0]) for before, out in zip(states, found, strict=True)]
 
 
 def clip(source: Source, part: str, prompts: Sequence[str], kind: type) -> tuple[Tensor, Tensor, Tensor]:
-    """A CLIP text encoder, in fp32.
+    """A CLIP text encoder, in fp32, on one prompt at a time: what it gives does not depend on the others.
 
     Returns:
         Hidden states after the last layer and its norm [n, L, D], those before the last layer [n, L, D], and pooled
@@ -143,18 +142,20 @@ def clip(source: Source, part: str, prompts: Sequence[str], kind: type) -> tuple
     """
     ids, mask = tokenize(source, part.replace("text_encoder", "tokenizer"), prompts)
     encoder = source.part(kind, part, torch.float32)
-    mask = mask if getattr(encoder.config, "use_attention_mask", False) else None
-    out = encoder(ids, attention_mask=mask, output_hidden_states=True)
-    pooled = out.text_embeds if "text_embeds" in out else out.pooler_output
-    return out.last_hidden_state, out.hidden_states[-2], pooled
+    masks = mask.split(1) if getattr(encoder.config, "use_attention_mask", False) else [None] * len(ids)
+    found = [encoder(row, attention_mask=seen, output_hidden_states=True) for row, seen in zip(ids.split(1), masks)]
+    pooled = [out.text_embeds if "text_embeds" in out else out.pooler_output for out in found]
+    parts = [out.last_hidden_state for out in found], [out.hidden_states[-2] for out in found], pooled
+    return tuple(map(torch.cat, parts))
 
 
 def t5(source: Source, part: str, prompts: Sequence[str], length: int, dtype: torch.dtype) -> Tensor:
-    """States of a T5 encoder, padding included, [n, length, D]."""
+    """States of a T5 encoder, padding included, [n, length, D]; one prompt at a time."""
     from transformers import T5EncoderModel
 
     ids, _ = tokenize(source, part.replace("text_encoder", "tokenizer"), prompts, length)
-    return source.part(T5EncoderModel, part, dtype)(ids).last_hidden_state
+    encoder = source.part(T5EncoderModel, part, dtype)
+    return torch.cat([encoder(row).last_hidden_state for row in ids.split(1)])
 
 
 def tokenize(source: Source, part: str, prompts: Sequence[str], length: int | None = None) -> tuple[Tensor, Tensor]:

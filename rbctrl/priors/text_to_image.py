@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,8 @@ from rbctrl.priors.ip_adapter import AdaptedPrior, AdaptedUNet, AdapterFiles
 from rbctrl.priors.memory import Memory
 from rbctrl.priors.network import NetworkPrior, Parameterization
 from rbctrl.priors.prompted import Embedding, PromptedPrior
-from rbctrl.priors.text import Encode, Texts
+from rbctrl.priors.remembered import Encode, Remembered
+from rbctrl.priors.text import EncodeAll, Texts
 from rbctrl.schedules import NoiseSchedule
 
 
@@ -103,7 +105,11 @@ class TextToImage:
             fingerprint=self._fingerprint,
         )
         kind = AdaptedPrior if self.attention.active else PromptedPrior
-        prior = kind(denoiser, self._embed, self.guidance, self._files(), self.attention, self._embed_rows)
+        words, encoders = Remembered(self.family.encode, self._text_dtype), self._saving.encoders
+        reading = partial(words, self.source), partial(words, encoders(self.source))
+        adapter = None if self.ip_adapter is None else encoders(self.ip_adapter.source)
+        embed, embed_rows = partial(self._embed, reading[0]), partial(self._embed_rows, reading[1], adapter)
+        prior = kind(denoiser, embed, self.guidance, self._files(), self.attention, embed_rows)
         prior.budget = self._saving.budget
         return prior
 
@@ -114,12 +120,16 @@ class TextToImage:
     def _network(self) -> nn.Module:
         import diffusers
 
+        self._check_model()  # here, too: where items have the prompts, none is embedded before
         kind = getattr(diffusers, self.family.kind)
         model = self.source.part(kind, self.family.network, self._saving.dtype)
         if not self.attention.active:
             return self.family.adapter(self._saving.prepare(model))
         adapter = self.ip_adapter.read(model)
         return AdaptedUNet(self._saving.prepare(model), adapter)
+
+    def _check_model(self) -> None:
+        self.check(self.source.settings("scheduler"), self.source.files()[0].place)
 
     def _codec(self) -> Codec:
         full = self._saving.autoencoder(self.source, "AutoencoderKL", "vae")
@@ -131,21 +141,23 @@ class TextToImage:
     def _tiny(self) -> Folder:
         return Folder(self.preview or "", self.family.tiny, "prior.preview")
 
-    def _embed(self) -> tuple[Embedding, Embedding]:
+    def _embed(self, encode: EncodeAll) -> tuple[Embedding, Embedding]:
         """Both prompts; before that, whether the model is what this prior says it is."""
-        self.check(self.source.settings("scheduler"), self.source.files()[0].place)
-        prompts = self.texts.embed(self.family.encode, self.source, self._text_dtype)
+        self._check_model()
+        prompts = self.texts.embed(encode)
         if not self.attention.active:
             return prompts
         images = self.ip_adapter.embed(self.attention.images)
         return prompts[0].beside(images[0]), prompts[1].beside(images[1])
 
-    def _embed_rows(self, prompts: Sequence[str], references: Mapping[str, Tensor]) -> tuple[Embedding, Embedding]:
+    def _embed_rows(
+        self, encode: EncodeAll, adapter: Source | None, prompts: Sequence[str], references: Mapping[str, Tensor]
+    ) -> tuple[Embedding, Embedding]:
         """The same for a prompt and the reference images of each row."""
-        pair = self.texts.embed_rows(prompts, self.family.encode, self.source, self._text_dtype)
+        pair = self.texts.embed_rows(prompts, encode)
         if not self.attention.active:
             return pair
-        images = self.ip_adapter.embed_rows(self.attention.images, references, len(prompts))
+        images = self.ip_adapter.embed_rows(adapter, self.attention.images, references, len(prompts))
         return pair[0].beside(images[0]), pair[1].beside(images[1])
 
     @property

@@ -54,3 +54,12 @@ def test_an_item_without_image_and_measurement_is_refused():
         Item("a", None)
     with pytest.raises(ValueError, match=r"\[1, 3, 8, 8\]"):
         Item("a", torch.zeros(1, 3, 8, 8))
+
+
+def test_an_item_comes_back_from_its_batch():
+    image, style = torch.rand(3, 8, 8), torch.rand(3, 4, 4)
+    given = [Item(name, image, prompt=f"a {name}", references={"style": style}) for name in ("one", "two")]
+    (batch,) = Memory(given).batches(4, 2)
+    item = batch.item(2)
+    assert (item.name, item.prompt, item.y) == ("two", "a two", None)
+    assert torch.equal(item.image, image) and torch.equal(item.references["style"], style)
