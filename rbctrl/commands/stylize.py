@@ -16,8 +16,10 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,7 +156,9 @@ class Composed:
         Raises:
             FileNotFoundError: one is not.
         """
-        for file in instantiate(self.cfg.operator, _convert_="all").files():
+        with _unlogged("rbctrl.descriptors"):  # the run says it
+            files = instantiate(self.cfg.operator, _convert_="all").files()
+        for file in files:
             if file.path.suffix and not file.present():
                 raise FileNotFoundError(f"{file.missing()}; --descriptor gram needs none")
 
@@ -168,6 +172,18 @@ class Composed:
         image = (3, side, side) if side else (3, *(length - length % 8 for length in reference[1:]))
         seen = min(instantiate(self.cfg.prior, _convert_="all").codec.decoded_shape(image)[1:])
         return [f"{part}.size={seen}" for part in self.parts] if seen < min(image[1:]) else []
+
+
+@contextmanager
+def _unlogged(name: str) -> Iterator[None]:
+    """A logger says nothing, nor do those below it."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _problem(given: argparse.Namespace) -> list[str]:
