@@ -2,7 +2,8 @@
 
 Checked are the groups named on the command line. A value with a dot is the dotted path of a class; its arguments
 follow as `operator.size=64`. `--shape=3,64,64` sets the shape of the test images. A prior denoises photographs of this
-package, or the first images of `data=folder data.path=...`.
+package, or the images that it says it knows, or the first images of `data=folder data.path=...`; one that listens to
+prompts is told those of the data.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from itertools import islice
 
-import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
 from rbctrl.commands.errors import report_error
 from rbctrl.commands.run import compose
+from rbctrl.data.base import Item
 from rbctrl.testing.report import as_text
 
 N_IMAGES = 4
@@ -51,13 +51,13 @@ def _of(group: str, settings: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in settings.items() if name not in left_out}
 
 
-def _images(cfg: DictConfig) -> Tensor:
-    """The first images of the data, [B, C, H, W], as many as have the shape of the first."""
+def _images(cfg: DictConfig) -> list[Item]:
+    """The first items of the data, as many as agree with the first in their shapes."""
     items = list(islice((item for item in instantiate(cfg.data, _convert_="all").items()), N_IMAGES))
-    images = [item.image for item in items if item.image is not None]
-    if not images:
+    items = [item for item in items if item.image is not None]
+    if not items:
         raise ValueError("this data has no true images to denoise: use data=folder data.path=...")
-    return torch.stack([image for image in images if image.shape == images[0].shape])
+    return [item for item in items if item.shapes == items[0].shapes]
 
 
 def _settings(args: Sequence[str]) -> tuple[list[str], dict[str, object]]:

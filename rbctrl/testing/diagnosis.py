@@ -1,4 +1,4 @@
-"""Which conventions a network seems to follow, found by trying them on noisy photographs.
+"""Which conventions a network seems to follow, found by trying them on noisy images.
 
 A wrong declaration is silent: the network runs and its images are merely bad. Here the output is read under every
 parameterisation and sign, and the network is run on every time input and on the two usual value ranges. The
@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from rbctrl.priors.base import Estimate
+from rbctrl.priors.base import Estimate, Prior
 from rbctrl.priors.network import NetworkPrior, Parameterization, TimeInput
+from rbctrl.priors.prompted import PromptedPrior
 from rbctrl.schedules import DiscreteVP, NoiseSchedule
 
 RANGES = ((-1.0, 1.0), (0.0, 1.0))
@@ -32,7 +33,7 @@ class Probe:
     """Clean states and noisy ones: x_t = alpha clean + sigma eps, with sigma / alpha = level.
 
     Attributes:
-        real: whether the states are those of photographs.
+        real: whether the states are those of images.
     """
 
     level: float
@@ -89,6 +90,38 @@ def declared(prior: NetworkPrior) -> Conventions:
     """What the prior says."""
     low, high = prior.center - prior.radius, prior.center + prior.radius
     return Conventions(prior.parameterization, prior.sign, prior.time_input, (low, high))
+
+
+class _Told(nn.Module):
+    """A network that is told a condition beside x and time, of as many rows as x has."""
+
+    def __init__(self, network: nn.Module, condition: tuple[Tensor, ...]) -> None:
+        super().__init__()
+        self.network, self.condition = network, condition
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        return self.network(x, time, *self.condition)
+
+
+def network_of(prior: Prior, n: int) -> NetworkPrior | None:
+    """What can be read under other conventions, at n rows: a network, or that of a prompt without its guidance."""
+    if isinstance(prior, NetworkPrior):
+        return prior
+    if not isinstance(prior, PromptedPrior) or prior.attention.active or prior.prompt is None:
+        return None
+    told, said = prior.denoiser, declared(prior.denoiser)
+    return NetworkPrior(
+        _Told(told.network, prior.prompt.rows(n)),
+        parameterization=told.parameterization,
+        time_input=told.time_input,
+        network_schedule=told.network_schedule,
+        value_range=said.value_range,
+        schedule=told.schedule,
+        learned_variance=told.learned_variance,
+        sign=told.sign,
+        clip=told.clip,
+        memory_format="channels_last" if told.memory_format == torch.channels_last else "contiguous",
+    )
 
 
 @torch.no_grad()

@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from rbctrl.cli import main
+from rbctrl.config import build
+from rbctrl.data.shapes import Descriptions
 from rbctrl.priors import Empirical, NetworkPrior, photo
 from rbctrl.schedules import VE, VP, DiscreteVP
 from rbctrl.testing import CheckError, check_prior
@@ -140,3 +142,43 @@ def test_command_denoises_images_of_the_data(capsys, tmp_path):
     first = capsys.readouterr().out
     assert main(["check", "prior=photo", "--shape=3,24,24"]) == 0
     assert capsys.readouterr().out != first
+
+
+@pytest.fixture(scope="module")
+def drawings():
+    """The `shapes` prior, guided as it ships; declared otherwise by `declare`."""
+    return build("prior", "shapes")
+
+
+def test_a_prior_of_drawings_is_tested_on_drawings_under_their_prompts(drawings, monkeypatch):
+    bound, bind = [], type(drawings).bind
+
+    def record(self, prompts, references):
+        bound.append(prompts)
+        return bind(self, prompts, references)
+
+    monkeypatch.setattr(type(drawings), "bind", record)
+    report = check_prior(drawings, shape=(3, 32, 32))
+    prompts = [item.prompt for item in Descriptions(4, 32).items()]
+    assert sorted(bound) == sorted([prompts, *([prompt] for prompt in prompts)])
+    assert min(value for name, value in report if name.startswith("gain")) > 1  # 9 at the 64 px that it knows
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "likely"),
+    [
+        slow("sign", -1, "its sign looks like 1 and was declared -1"),
+        ("parameterization", "eps", "the output looks like v and was declared eps"),
+    ],
+)
+def test_drawings_show_a_wrong_declaration_of_a_network_that_is_told_a_prompt(
+    setting, value, likely, drawings, monkeypatch
+):
+    monkeypatch.setattr(drawings.denoiser, setting, value)
+    with pytest.raises(CheckError, match=f"is further from the image than x_t / alpha.*{likely}"):
+        check_prior(drawings, shape=(3, 32, 32))
+
+
+def test_images_alone_do_for_a_prior_that_listens_to_no_prompt(network):
+    report = check_prior(declared(network), images=list(Descriptions(2, 24).items()))
+    assert min(value for name, value in report if name.startswith("gain")) > 3
