@@ -16,10 +16,8 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import logging
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +29,7 @@ from rbctrl.commands.report import Parser
 from rbctrl.config import CONF_DIR, default_option, options
 from rbctrl.data.files import read_picture
 from rbctrl.literal import quoted
+from rbctrl.unwarned import unwarned
 
 # Sides of the images that priors were trained on, in pixels.
 TRAINED_AT = {"sd15": 512, "sd21": 768, "sdxl": 1024, "sd3": 1024, "flux": 1024, "cascade": 1024, "shapes": 64}
@@ -156,7 +155,7 @@ class Composed:
         Raises:
             FileNotFoundError: one is not.
         """
-        with _unlogged("rbctrl.descriptors"):  # the run says it
+        with unwarned("rbctrl.descriptors"):  # the run says it
             files = instantiate(self.cfg.operator, _convert_="all").files()
         for file in files:
             if file.path.suffix and not file.present():
@@ -172,18 +171,6 @@ class Composed:
         image = (3, side, side) if side else (3, *(length - length % 8 for length in reference[1:]))
         seen = min(instantiate(self.cfg.prior, _convert_="all").codec.decoded_shape(image)[1:])
         return [f"{part}.size={seen}" for part in self.parts] if seen < min(image[1:]) else []
-
-
-@contextmanager
-def _unlogged(name: str) -> Iterator[None]:
-    """A logger says nothing, nor do those below it."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _problem(given: argparse.Namespace) -> list[str]:

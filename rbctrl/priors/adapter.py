@@ -5,7 +5,6 @@ That loader is private, and changes the network; here everything it changes is u
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +12,10 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from rbctrl.checkpoints import RequiredFile, check_fit, read_tensors, shapes
+from rbctrl.unwarned import unwarned
 
 _PINNED = "0.42.1"  # diffusers whose private loader this was tested with
+_CASTS = "diffusers.models.modeling_utils"  # warns when the loader casts the network to the precision that it has
 
 
 class Adapter(nn.Module):
@@ -61,7 +62,7 @@ def read_adapter(path: Path, network: nn.Module, tokens: int) -> Adapter:
     check_fit(
         path, f"{len(layers) // 2} cross-attentions", layers, shapes(state["ip_adapter"]) | dict.fromkeys(left_over, ())
     )
-    with _kept(network), _unwarned():
+    with _kept(network), unwarned(_CASTS):
         try:
             load([state], low_cpu_mem_usage=False)
         except (KeyError, RuntimeError) as error:
@@ -86,18 +87,6 @@ def _expected(network: nn.Module) -> dict[str, tuple[int, ...]]:
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}
-
-
-@contextmanager
-def _unwarned() -> Iterator[None]:
-    """The loader casts the network to the precision that it has, of which diffusers warns."""
-    logger = logging.getLogger("diffusers.models.modeling_utils")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 @contextmanager
