@@ -275,7 +275,7 @@ def save_cascade(folder: Path, **scheduler: object) -> Path:
     return folder
 
 
-def clip_vision(layers=1):
+def clip_vision(layers=1, width=IMAGE_WIDTH):
     """A CLIP image encoder."""
     config = transformers.CLIPVisionConfig(
         hidden_size=8,
@@ -284,9 +284,25 @@ def clip_vision(layers=1):
         num_attention_heads=2,
         image_size=16,
         patch_size=8,
-        projection_dim=IMAGE_WIDTH,
+        projection_dim=width,
     )
     return seeded(lambda: transformers.CLIPVisionModelWithProjection(config).eval(), 6)
+
+
+def save_tower(folder: Path, whole: bool) -> Path:
+    """The text half of a CLIP whose embeddings have IMAGE_WIDTH numbers, or all of that CLIP, with its tokenizer."""
+    text, image = clip(True).config, clip_vision().config
+    save_clip_tokenizer(folder)
+    text.projection_dim = IMAGE_WIDTH
+    if whole:
+        config = transformers.CLIPConfig(
+            text_config=text.to_dict(), vision_config=image.to_dict(), projection_dim=IMAGE_WIDTH
+        )
+        model = seeded(lambda: transformers.CLIPModel(config), 11)
+    else:
+        model = seeded(lambda: transformers.CLIPTextModelWithProjection(text), 11)
+    model.eval().save_pretrained(folder)
+    return folder
 
 
 def stage_b():

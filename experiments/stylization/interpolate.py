@@ -1,6 +1,7 @@
-"""Between two styles: y on the way from the features of one reference to those of another, followed by SOC.
+"""Between two styles: the control follows y on the way from the features of one reference to those of another, and the
+attention averages branches on the tokens of both, weighted by 1 - share and share.
 
-    python experiments/stylization/interpolate.py [--pairs 16] [--shares 5] [--out FILE]
+    python experiments/stylization/interpolate.py [--method soc|afa|afa+soc] [--pairs 16] [--shares 5] [--out FILE]
 
 For each pair of references with palettes that have no name, one prompt and one noise; writes FILE.png (one row per
 pair, the two references at the ends) and FILE.csv: palette error to the first and to the second reference, and whether
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from rbctrl.config import build
-from rbctrl.controllers import RBModulation, Window
+from rbctrl.controllers import NoControl, RBModulation, Window
 from rbctrl.costs import Cosine
 from rbctrl.data.base import Item
 from rbctrl.data.shapes import References
@@ -33,14 +35,24 @@ from rbctrl.pictures import save_picture, to_picture
 from rbctrl.priors.base import Prior
 from rbctrl.solver import Solver
 
-CONTROLLER = Window(RBModulation(lr=0.03), 0.0, 0.6)
+METHODS = ("soc", "afa", "afa+soc")
+SOC = Window(RBModulation(lr=0.03), 0.0, 0.6)
 
 
-def restyled(prior: Prior, item: Item, first: Path, second: Path, share: float) -> Tensor:
+def attending(method: str, share: float) -> Prior:
+    """The prior, attending to the two styles that an item brings along, if the method does."""
+    if method == "soc":
+        return build("prior", "shapes")
+    weights = f"attention.style_weights=[{1 - share},{share}]"
+    return build("prior", "shapes", ["+attention=afa", "attention.style=[item,item]", weights])
+
+
+def restyled(prior: Prior, method: str, item: Item, first: Path, second: Path, share: float) -> Tensor:
     """The item's prompt in the style between two pictures, [1, 3, H, W]."""
     operator = Style(Shapes(), reference=str(first), towards=str(second), share=share)
     sampler = build("sampler", "ddim", ["sampler/grid=uniform", "sampler.n_steps=20"])
-    solver = Solver(prior, operator, NoNoise(), Cosine(), sampler, CONTROLLER, torch.device("cpu"), torch.float32)
+    controller, device = NoControl() if method == "afa" else SOC, torch.device("cpu")
+    solver = Solver(prior, operator, NoNoise(), Cosine(), sampler, controller, device, torch.float32)
     solver.check()
     solver.load()
     return solver.solve(next(iter(Memory([item]).batches(1, 1))), 0).image
@@ -48,21 +60,22 @@ def restyled(prior: Prior, item: Item, first: Path, second: Path, share: float) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", choices=METHODS, default="soc")
     parser.add_argument("--pairs", type=int, default=16)
     parser.add_argument("--shares", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("experiments/stylization/interpolation"))
     args = parser.parse_args()
-    prior, items = build("prior", "shapes"), list(References(2 * args.pairs).items())
-    rows, strips = [], []
+    items, shares = list(References(2 * args.pairs).items()), np.linspace(0, 1, args.shares).tolist()
+    priors, rows, strips = {share: attending(args.method, share) for share in shares}, [], []
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{item.name}.png" for item in items]
         for path, item in zip(paths, items):
             save_picture(path, item.image)
         for k in range(args.pairs):
             first, second = items[2 * k : 2 * k + 2]
-            tiles = [first.image]
-            for share in np.linspace(0, 1, args.shares):
-                image = restyled(prior, first, paths[2 * k], paths[2 * k + 1], float(share))
+            item, tiles = replace(first, references={"style": first.image, "style_2": second.image}), [first.image]
+            for share, prior in priors.items():
+                image = restyled(prior, args.method, item, paths[2 * k], paths[2 * k + 1], share)
                 tiles.append(image[0])
                 rows.append({"share": share} | read(image, first, second))
             strips.append(np.concatenate([np.asarray(to_picture(tile)) for tile in (*tiles, second.image)], axis=1))

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rbctrl.attention.base import Attention, references
-from rbctrl.attention.branches import PLAIN, Rule, branches, shares
+from rbctrl.attention.base import Attention
+from rbctrl.attention.branches import PLAIN, Rule, branches, mixed, shares, style_kinds
 from rbctrl.attention.sites import Site, find_sites, select
 from rbctrl.attention.tokens import averaged, join, split
 
@@ -33,40 +33,64 @@ class AFA(Attention):
     pooled tokens, by which alone two of the released branches differ: there text and style together count twice.
 
     Args:
-        style: picture, or .safetensors of its embedding.
+        style: picture, or .safetensors of its embedding; or several, between which the style then lies. Ours: a branch
+            with style tokens is evaluated on those of each, and its results are averaged by `style_weights`.
         content: the same of a content image; None: there is none.
         rule: "released", or the token sets of the "paper" (`rbctrl.attention.branches`).
         weights: of the branches by name, relative; None: all the same, as published.
         strength: 0 is the text-only run, exactly; between 0 and 1 so much of each block's output is the aggregate and
             the rest is what the block attends to in a text-only run. Ours.
+        style_weights: of several style images, relative; one without a weight is not read, so [1, 0] and [0, 1] are the
+            runs on one of two images, exactly. None: all the same.
         average_style: every style token is the mean of them (released code); None: as the rule does.
         where: patterns of names of blocks; the others attend to text only, as published code has no others.
 
     Raises:
-        ValueError: a strength outside [0, 1], or what `branches` refuses.
+        ValueError: a strength outside [0, 1], weights that are not of the style images, or what `branches` refuses.
     """
 
-    style: str
+    style: str | tuple[str, ...]
     content: str | None = None
     rule: Rule = "released"
     weights: Mapping[str, float] | None = None
     strength: float = 1.0
+    style_weights: tuple[float, ...] | None = None
     average_style: bool | None = None
     where: tuple[str, ...] = ("*",)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "where", (self.where,) if isinstance(self.where, str) else tuple(self.where))
+        object.__setattr__(self, "style", self.style if isinstance(self.style, str) else tuple(self.style))
+        if self.style_weights is not None:
+            object.__setattr__(self, "style_weights", tuple(map(float, self.style_weights)))
         if not 0 <= self.strength <= 1:
             raise ValueError(f"attention.strength lies in [0, 1], got {self.strength}")
         self.shares()
 
     def shares(self) -> dict[tuple[str, ...], float]:
         """Subsets of kinds of tokens, with their shares of a block's output."""
-        return shares(branches(self.rule, self.content is not None, self.weights), self.strength)
+        found = shares(branches(self.rule, self.content is not None, self.weights), self.strength)
+        return mixed(found, {kind: part for kind, (_, part) in self._styles.items()})
+
+    @property
+    def _styles(self) -> dict[str, tuple[str, float]]:
+        """Kind to place of the style images with a weight, and their parts, which sum to 1."""
+        places = (self.style,) if isinstance(self.style, str) else self.style
+        weights = (1.0,) * len(places) if self.style_weights is None else self.style_weights
+        if len(weights) != len(places) or not sum(weights) > 0 or not all(weight >= 0 for weight in weights):
+            raise ValueError(
+                f"attention.style_weights are of the {len(places)} images of attention.style, not negative and not all "
+                f"0, got {list(weights)}"
+            )
+        named = zip(style_kinds(len(places)), places, weights)
+        return {kind: (place, weight / sum(weights)) for kind, place, weight in named if weight > 0}
 
     @property
     def images(self) -> Mapping[str, str | None]:
-        return {"null": None} | (references(self.content, self.style) if self.strength > 0 else {})
+        if self.strength == 0:
+            return {"null": None}
+        content = {} if self.content is None else {"content": self.content}
+        return {"null": None} | content | {kind: place for kind, (place, _) in self._styles.items()}
 
     def processors(self, network: nn.Module, tail: Mapping[str, int]) -> dict[Site, Callable]:
         if not self.active:
@@ -75,7 +99,7 @@ class AFA(Attention):
         if missing:
             raise ValueError(f"attention=afa has {', '.join(missing)}, and the network's images are {dict(tail)}")
         average = self.rule == "released" if self.average_style is None else self.average_style
-        sites, average = find_sites(network), ("style",) if average else ()
+        sites, average = find_sites(network), tuple(self._styles) if average else ()
         chosen = select(sites, self.where)
         return {
             site: Aggregation(site, self.shares() if site in chosen else {PLAIN: 1.0}, tail, average) for site in sites

@@ -35,6 +35,11 @@ class Attention(ABC):
         """
 
     @property
+    def subtracted(self) -> Mapping[str, tuple[str, float]]:
+        """Kind of image to words and k: k times their text embedding is taken out of the embedding of the image."""
+        return {}
+
+    @property
     def active(self) -> bool:
         """Whether anything differs from a text-only run."""
         return any(place is not None for place in self.images.values())

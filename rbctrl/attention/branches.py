@@ -4,6 +4,9 @@
     text      tokens of the prompt                            content   tokens of a content image
     pooled    tokens of the pooled prompt (Stable Cascade)    style     tokens of a style image
 
+A second and a third style image are kinds of their own, "style_2" and "style_3": each takes the place of "style" in
+every branch that has it, and the results are averaged (`mixed`).
+
 A block of Stable Cascade also attends to the image itself; these tokens are in every branch.
 """
 
@@ -99,4 +102,23 @@ def shares(found: tuple[Branch, ...], strength: float = 1.0) -> dict[tuple[str, 
     for kinds, share in [(PLAIN, 1 - strength), *((b.kinds, strength * b.weight / total) for b in found)]:
         if share > 0:
             result[kinds] = result.get(kinds, 0.0) + share
+    return result
+
+
+def style_kinds(n: int) -> tuple[str, ...]:
+    """Of n style images: "style", "style_2", ..."""
+    return tuple("style" if k == 0 else f"style_{k + 1}" for k in range(n))
+
+
+def mixed(found: Mapping[tuple[str, ...], float], styles: Mapping[str, float]) -> dict[tuple[str, ...], float]:
+    """Shares of subsets in which each of several style images takes the place of "style".
+
+    Args:
+        found: subset of tokens to its share.
+        styles: kind to its part of the style; they sum to 1.
+    """
+    result: dict[tuple[str, ...], float] = {}
+    for kinds, share in found.items():
+        for kind, part in styles.items() if "style" in kinds else [("style", 1.0)]:
+            result[tuple(kind if old == "style" else old for old in kinds)] = share * part
     return result

@@ -30,6 +30,9 @@ class IPAdapter(Attention):
         style: picture, or .safetensors of its embedding.
         content: the same of a content image, whose tokens go before those of the style; None: there is none.
         scale: of the attention to images; 0 is the text-only run, exactly.
+        neg_content_prompt: words for what the style image shows; their text embedding is subtracted from its own, as
+            InstantStyle does (`rbctrl.priors.content_words`). Of base adapters. None: nothing is.
+        neg_content_scale: times how much; 0 is nothing, exactly.
         where: patterns of names of blocks.
 
     Raises:
@@ -41,16 +44,25 @@ class IPAdapter(Attention):
     style: str
     content: str | None = None
     scale: float = 1.0
+    neg_content_prompt: str | None = None
+    neg_content_scale: float = 0.5
     where: tuple[str, ...] = ("*",)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "where", (self.where,) if isinstance(self.where, str) else tuple(self.where))
-        if not self.scale >= 0:
-            raise ValueError(f"attention.scale must not be negative, got {self.scale}")
+        for name, value in {"scale": self.scale, "neg_content_scale": self.neg_content_scale}.items():
+            if not value >= 0:
+                raise ValueError(f"attention.{name} must not be negative, got {value}")
 
     @property
     def images(self) -> Mapping[str, str | None]:
         return references(self.content, self.style) if self.scale > 0 else {"null": None}
+
+    @property
+    def subtracted(self) -> Mapping[str, tuple[str, float]]:
+        if not (self.scale > 0 and self.neg_content_prompt and self.neg_content_scale > 0):
+            return {}
+        return {"style": (self.neg_content_prompt, self.neg_content_scale)}
 
     @contextmanager
     def scope(self, network: nn.Module, tail: Mapping[str, int]) -> Iterator[nn.Module]:

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from rbctrl.attention.branches import KINDS
-
 
 def split(keys: Tensor, own: int, tail: Mapping[str, int]) -> dict[str, Tensor]:
     """Keys or values [B, heads, n, d] by kind, as views: own tokens ("own"), then text, then the tail from the end.
@@ -34,5 +32,5 @@ def averaged(tokens: Tensor) -> Tensor:
 
 
 def join(parts: Mapping[str, Tensor], kinds: tuple[str, ...]) -> Tensor:
-    """The own tokens and those of the given kinds, in the order of the network."""
-    return torch.cat([parts[kind] for kind in ("own", *KINDS) if kind in parts and kind in ("own", *kinds)], dim=2)
+    """The own tokens and those of the given kinds, in the order of the network, which is that of the parts."""
+    return torch.cat([part for kind, part in parts.items() if kind in ("own", *kinds)], dim=2)

@@ -23,7 +23,8 @@ class Item:
         image: the truth [C, H, W] in [-1, 1], fp32; None: unknown.
         y: a measurement that exists, usually [C, h, w]; None: `image` is measured.
         prompt: what the restored image shows, for priors that listen to a prompt of each item; None: there is none.
-        references: pictures [3, H, W] in [-1, 1] by kind ("style", "content"), for attention=afa with style=item.
+        references: pictures [3, H, W] in [-1, 1] by kind ("style", "content", and "style_2" of a second style), for
+            attention=afa with style=item, or style=[item,item].
 
     Raises:
         ValueError: there is neither an image nor a y, or the image is not [C, H, W].

@@ -18,10 +18,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from rbctrl.attention import Attention
 from rbctrl.checkpoints import RequiredFile
 from rbctrl.pretrained import Folder, Source
 from rbctrl.pretrained.base import content_hash
 from rbctrl.priors.adapter import Adapter, read_adapter
+from rbctrl.priors.content_words import TextTower, subtracted, tower
 from rbctrl.priors.denoisers import UNet
 from rbctrl.priors.image_embeddings import embed_images, embed_references
 from rbctrl.priors.prompted import PromptedPrior
@@ -52,6 +54,8 @@ class AdapterFiles:
         model: folder, or hub id of a repository.
         weights: .safetensors file in it.
         image_encoder: folder in it, of a CLIPVisionModelWithProjection.
+        text_encoder: folder or hub id of the text half of that CLIP, for words that are subtracted from an image; None:
+            the model has it (XL's second text encoder is that of XL's base adapter).
         published: hub id to name when it is missing.
         local_files_only: downloads nothing.
 
@@ -62,6 +66,7 @@ class AdapterFiles:
     model: str
     weights: str
     image_encoder: str
+    text_encoder: str | None = None
     published: str = "h94/IP-Adapter"
     local_files_only: bool = False
 
@@ -113,6 +118,25 @@ class AdapterFiles:
         encoder = (layout.width, self.image_encoder, layout.states)
         found = embed_references(source, given | {"null": None}, references, n, *encoder)
         return found[:, :-1], found[:, -1:].expand_as(found[:, :-1])
+
+    def subtracted(self, attention: Attention, own: TextTower | None) -> Tensor:
+        """What is taken out of the embeddings of the images of `attention`, [k, width].
+
+        Raises:
+            ValueError: the adapter reads no embeddings, or those of another CLIP.
+        """
+        layout = self.layout()
+        if layout.states:
+            raise ValueError(
+                "attention.neg_content_prompt is subtracted from an image's embedding, and Plus reads states of its "
+                f"image: take a base adapter instead of prior.ip_adapter.weights={self.weights}"
+            )
+        given = tuple(kind for kind, place in attention.images.items() if place is not None)
+        return subtracted(attention.subtracted, given, self.tower(own), layout.width)
+
+    def tower(self, own: TextTower | None) -> TextTower | None:
+        """The text half of its CLIP; `own` is that of the model, if it has one."""
+        return own if self.text_encoder is None else tower(self.text_encoder, self.local_files_only)
 
     def read(self, network: nn.Module) -> Adapter:
         """The adapter of a UNet2DConditionModel, which is left as it was."""

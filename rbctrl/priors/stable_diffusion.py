@@ -20,7 +20,9 @@ from rbctrl.schedules import DiscreteVP
 _CLIPS = ("text_encoder", "text_encoder_2")
 FAMILIES = {
     "sd": Family("unet", "UNet2DConditionModel", UNet, "index", _CLIPS[:1], encode_sd),
-    "xl": Family("unet", "UNet2DConditionModel", UNet, "index", _CLIPS, encode_xl, tiny="madebyollin/taesdxl"),
+    "xl": Family(
+        "unet", "UNet2DConditionModel", UNet, "index", _CLIPS, encode_xl, tiny="madebyollin/taesdxl", tower=_CLIPS[1]
+    ),
 }
 
 

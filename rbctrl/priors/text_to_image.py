@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from rbctrl.checkpoints import RequiredFile
 from rbctrl.codecs import Codec, Previewed
 from rbctrl.pretrained import Folder, Source
 from rbctrl.pretrained.base import content_hash
+from rbctrl.priors.content_words import TextTower
 from rbctrl.priors.guidance import Guidance
 from rbctrl.priors.image_embeddings import fingerprint, required
 from rbctrl.priors.ip_adapter import AdaptedPrior, AdaptedUNet, AdapterFiles
@@ -40,6 +41,7 @@ class Family:
         encode: prompts to embeddings.
         patch: the sides of latents are multiples of it.
         tiny: where a tiny autoencoder of its latents is published.
+        tower: name of the text encoder that is of one CLIP with the image encoder of its IP-Adapter.
     """
 
     network: str
@@ -50,6 +52,7 @@ class Family:
     encode: Encode
     patch: int = 1
     tiny: str = "madebyollin/taesd"
+    tower: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class TextToImage:
         ip_adapter: what makes tokens of them; of U-Nets.
 
     Raises:
-        ValueError: reference images without an IP-Adapter.
+        ValueError: reference images without an IP-Adapter, or words to subtract from one without a text encoder.
     """
 
     family: Family
@@ -91,6 +94,11 @@ class TextToImage:
                 f"attention={type(self.attention).__name__} shows this network images, for which it needs an "
                 "IP-Adapter: say with prior.ip_adapter where one of its size is, or take prior=sdxl or prior=sd15"
             )
+        if self.attention.subtracted and self._tower is None:
+            raise ValueError(
+                "attention.neg_content_prompt is read by the text half of the CLIP of the adapter's image encoder, "
+                "which this model does not have: say with prior.ip_adapter.text_encoder=... where it is"
+            )
 
     def prior(self) -> PromptedPrior:
         """The prior; its `load` reads everything."""
@@ -108,7 +116,8 @@ class TextToImage:
         words, encoders = Remembered(self.family.encode, self._text_dtype), self._saving.encoders
         reading = partial(words, self.source), partial(words, encoders(self.source))
         adapter = None if self.ip_adapter is None else encoders(self.ip_adapter.source)
-        embed, embed_rows = partial(self._embed, reading[0]), partial(self._embed_rows, reading[1], adapter)
+        less = cache(self._subtracted)
+        embed, embed_rows = partial(self._embed, reading[0], less), partial(self._embed_rows, reading[1], less, adapter)
         prior = kind(denoiser, embed, self.guidance, self._files(), self.attention, embed_rows)
         prior.budget = self._saving.budget
         return prior
@@ -141,24 +150,38 @@ class TextToImage:
     def _tiny(self) -> Folder:
         return Folder(self.preview or "", self.family.tiny, "prior.preview")
 
-    def _embed(self, encode: EncodeAll) -> tuple[Embedding, Embedding]:
+    def _embed(self, encode: EncodeAll, less: Callable[[], Tensor | float]) -> tuple[Embedding, Embedding]:
         """Both prompts; before that, whether the model is what this prior says it is."""
         self._check_model()
         prompts = self.texts.embed(encode)
         if not self.attention.active:
             return prompts
         images = self.ip_adapter.embed(self.attention.images)
-        return prompts[0].beside(images[0]), prompts[1].beside(images[1])
+        return prompts[0].beside(images[0] - less()), prompts[1].beside(images[1])
 
     def _embed_rows(
-        self, encode: EncodeAll, adapter: Source | None, prompts: Sequence[str], references: Mapping[str, Tensor]
+        self,
+        encode: EncodeAll,
+        less: Callable[[], Tensor | float],
+        adapter: Source | None,
+        prompts: Sequence[str],
+        references: Mapping[str, Tensor],
     ) -> tuple[Embedding, Embedding]:
         """The same for a prompt and the reference images of each row."""
         pair = self.texts.embed_rows(prompts, encode)
         if not self.attention.active:
             return pair
         images = self.ip_adapter.embed_rows(adapter, self.attention.images, references, len(prompts))
-        return pair[0].beside(images[0]), pair[1].beside(images[1])
+        return pair[0].beside(images[0] - less()), pair[1].beside(images[1])
+
+    def _subtracted(self) -> Tensor | float:
+        """From the embeddings of the images."""
+        return self.ip_adapter.subtracted(self.attention, self._tower) if self.attention.subtracted else 0.0
+
+    @property
+    def _tower(self) -> TextTower | None:
+        own = None if self.family.tower is None else TextTower(self.source, self.family.tower)
+        return self.ip_adapter.tower(own)
 
     @property
     def _text_dtype(self) -> torch.dtype:
@@ -167,6 +190,8 @@ class TextToImage:
 
     def _files(self) -> tuple[RequiredFile, ...]:
         more = (self.ip_adapter.files() if self.attention.active else ()) + (self._tiny.files() if self.preview else ())
+        if self.attention.subtracted and self.ip_adapter.text_encoder is not None:
+            more += self._tower.files()
         return (*self.source.files(), *more, *required(self.attention.images))
 
     def _fingerprint(self) -> str:
@@ -174,4 +199,6 @@ class TextToImage:
         more = [] if self.texts.embeddings is None else [content_hash(Path(self.texts.embeddings).expanduser())[:16]]
         if self.attention.active:
             more += [self.ip_adapter.fingerprint(), fingerprint(self.attention.images)]
+        if self.attention.subtracted:
+            more.append(self._tower.fingerprint())
         return "+".join([self.source.fingerprint(*read), *more])

@@ -114,6 +114,74 @@ def test_text_only_and_concatenation_are_the_network_itself(cascade):
         assert len(attention.images) == images.shape[1] and attention.processors(cascade, COMPOSED) == {}
 
 
+TWO = ("one.png", "two.png")
+
+
+def two_styles(cascade, weights, images, n=2, **options):
+    """A block on the images of the styles that have a weight, beside the slot of a text-only run."""
+    attention = AFA(style=TWO, style_weights=weights, **options)
+    tail = dict.fromkeys(("pooled", *attention.images), 4)
+    with attention.scope(cascade, tail):
+        return call(cascade, torch.cat([torch.zeros_like(images[0]), *images], dim=1), n)
+
+
+@pytest.mark.parametrize("composed", [False, True])
+def test_between_two_styles_it_is_the_mean_of_the_branches_of_both_written_out(composed, cascade):
+    _, content, one = embeddings()
+    two, options = draw(2, 1, text_models.IMAGE_WIDTH, seed=7), {"content": "content.png"} if composed else {}
+    images = [content, one, two] if composed else [one, two]
+
+    def written(a):
+        def combine(attend, kv):
+            styles = [(1 - a, repeated_mean(kv[:, -8:-4])), (a, repeated_mean(kv[:, -4:]))]
+            if composed:
+                text, pooled, content = kv[:, :-16], kv[:, -16:-12], kv[:, -12:-8]
+                out = attend(text, pooled) + attend(text, pooled, content)
+                mixed = [(part, (text, pooled, content, tokens)) for part, tokens in styles]
+                mixed += [(part, (text, pooled, tokens)) for part, tokens in styles]
+            else:
+                text, pooled = kv[:, :-12], kv[:, -12:-8]
+                out = attend(text, pooled)
+                mixed = [(part, (text, pooled, tokens)) for part, tokens in styles]
+                mixed += [(part, (text, tokens)) for part, tokens in styles]
+            return (out + sum(part * attend(*tokens) for part, tokens in mixed)) / (4 if composed else 3)
+
+        return literal(cascade, torch.cat(images, dim=1), combine)
+
+    for a in (0.3, 0.5):
+        ours = two_styles(cascade, (1 - a, a), images, **options)
+        torch.testing.assert_close(ours, written(a), rtol=0, atol=1e-5)
+        assert (ours - written(1 - a)).abs().max() > 1e-4 or a == 0.5
+    torch.testing.assert_close(two_styles(cascade, None, images, **options), written(0.5), rtol=0, atol=1e-5)
+
+
+def test_at_both_ends_it_is_the_run_on_one_of_the_styles_exactly(cascade):
+    null, two, one = embeddings()
+    for weights, style, place in (((1, 0), one, TWO[0]), ((0, 1), two, TWO[1]), ((0.0, 5.0), two, TWO[1])):
+        assert [*AFA(style=TWO, style_weights=weights).images.values()] == [None, place]
+        with AFA(style=place).scope(cascade, TAIL):
+            alone = call(cascade, torch.cat([null, style], dim=1))
+        assert torch.equal(two_styles(cascade, weights, [style]), alone)
+    assert (two_styles(cascade, (0.99, 0.01), [one, two]) - two_styles(cascade, (1, 0), [one])).abs().max() > 1e-5
+
+
+def test_between_two_styles_a_row_does_not_see_the_others(cascade):
+    _, two, one = embeddings()
+    both = two_styles(cascade, (0.7, 0.3), [one, two])
+    alone = two_styles(cascade, (0.7, 0.3), [one[:1], two[:1]], 1)
+    torch.testing.assert_close(both[:1], alone, rtol=0, atol=1e-5)
+    swapped = two_styles(cascade, (0.3, 0.7), [two, one])
+    torch.testing.assert_close(both, swapped, rtol=0, atol=1e-6)
+    assert (both - two_styles(cascade, (0.7, 0.3), [two, one])).abs().max() > 1e-4
+
+
+def test_the_same_style_twice_is_that_style(cascade):
+    null, _, style = embeddings()
+    with AFA(**STYLE).scope(cascade, TAIL):
+        once = call(cascade, torch.cat([null, style], dim=1))
+    torch.testing.assert_close(two_styles(cascade, (0.4, 0.6), [style, style]), once, rtol=0, atol=1e-6)
+
+
 def test_a_strength_goes_from_the_text_only_run_to_the_method(cascade):
     """0 is the text-only run to the last bit; towards 0 it is approached, which it is from the other side as well."""
     null, _, style = embeddings()
@@ -257,11 +325,15 @@ def test_branches_are_those_of_code_and_paper():
         ({"weights": {"txt": 1}}, "weights are of text, text_style, style; got txt"),
         ({"weights": {"text": -1}}, "must not be negative, got -1"),
         ({"weights": {"text": 0}}, "are all 0"),
+        ({"style_weights": [0.5, 0.5]}, r"style_weights are of the 1 images of attention.style.*got \[0.5, 0.5\]"),
+        ({"style": ["a.png", "b.png"], "style_weights": [1.5, -0.5]}, r"of the 2 images .*got \[1.5, -0.5\]"),
+        ({"style": ["a.png", "b.png"], "style_weights": [0, 0]}, "not negative and not all 0"),
+        ({"style": []}, "of the 0 images"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(setting, word):
     with pytest.raises(ValueError, match=word):
-        AFA(**STYLE, **setting)
+        AFA(**(STYLE | setting))
 
 
 def test_tokens_that_are_not_there_are_missed(cascade):

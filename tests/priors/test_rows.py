@@ -88,6 +88,32 @@ def test_a_row_is_what_it_would_be_alone(case, root):
         assert (both[k : k + 1] - alone.predict(x_t[1 - k : 2 - k], T).eps_hat).abs().max() > 1e-3
 
 
+def test_a_row_lies_between_its_own_two_styles(root):
+    """Of each item, or of one and a file; at both ends it is the run on one of them."""
+    x_t, drawn = torch.randn(2, 16, 3, 3, generator=torch.Generator().manual_seed(0)), pictures()
+    references = {"style": drawn, "style_2": drawn.flip(0)}
+
+    def at(*weights, style=("item", "item"), given=references):
+        prior = cascade(root, AFA(style, style_weights=weights))
+        prior.load()
+        return prior.bind(PROMPTS, given).predict(x_t, T).eps_hat
+
+    between = at(0.7, 0.3)
+    files = [str(root / "0.png"), str(root / "1.png")]
+    for k, prompt in enumerate(PROMPTS):
+        alone = cascade(root, AFA(files if k == 0 else files[::-1], style_weights=(0.7, 0.3)), prompt=prompt)
+        alone.load()
+        torch.testing.assert_close(between[k : k + 1], alone.predict(x_t[k : k + 1], T).eps_hat, rtol=1e-4, atol=1e-4)
+    one = cascade(root, AFA("item"))
+    one.load()
+    for weights, style in (((1, 0), drawn), ((0, 1), drawn.flip(0))):
+        assert torch.equal(at(*weights), one.bind(PROMPTS, {"style": style}).predict(x_t, T).eps_hat)
+    mixed = at(0.7, 0.3, style=("item", files[1]), given={"style": drawn})
+    torch.testing.assert_close(mixed[:1], between[:1], rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="the items of this data have no style_2 image"):
+        at(0.7, 0.3, given={"style": drawn})
+
+
 def test_stage_b_renders_each_row_under_its_prompt(root):
     latent = torch.randn(1, 16, 3, 3, generator=torch.Generator().manual_seed(1)).expand(2, -1, -1, -1)
     rows = (("one", 0), ("two", 0))
