@@ -31,7 +31,7 @@ ROWS = {
     "mcgdiff_wide": f"controller=mcgdiff controller.particles=1000 controller.kappa=0.5 {DDIM}",
     "particles": f"controller=particles controller.particles=20 {DDIM} sampler.eta=0.6,0.85,1",
 }
-SLOW = ("daps",)  # at d = 8 only: it draws noise for every Langevin step
+LARGEST = {"daps": 80}  # d; it draws noise for every Langevin step, at d = 800 for half as long as all other rows take
 SIZES = {"d": (8, 80, 800), "d_y": (1, 2, 4)}
 SAMPLES = {8: 2000, 80: 2000, 800: 1000}  # 2000 in the paper
 SLICES = 1000

@@ -18,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from rows import PROBLEMS, ROWS, SIZES, SLOW
+from rows import LARGEST, PROBLEMS, ROWS, SIZES, STEPS
 from study import Study
 
 
@@ -36,6 +36,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="short for --d 8 --problems 5 without daps")
     parser.add_argument("--d", nargs="+", type=int, choices=SIZES["d"], default=SIZES["d"])
+    parser.add_argument("--d-y", nargs="+", type=int, choices=SIZES["d_y"], default=SIZES["d_y"])
+    parser.add_argument("--times", nargs="+", type=int, choices=list(STEPS), default=(100, 20), help="longest first")
     parser.add_argument("--problems", type=int, default=PROBLEMS, help="in each cell; the benchmark has 20")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="ROW")
@@ -43,7 +45,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.quick:
         given.d, given.problems = SIZES["d"][:1], PROBLEMS // 4
-        given.rows = [name for name in given.rows if name not in SLOW]
+        given.rows = [name for name in given.rows if name not in LARGEST]
     os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the processes, which import torch
     study = Study(given)
     with ProcessPoolExecutor(given.jobs, get_context("spawn"), prepare) as pool:

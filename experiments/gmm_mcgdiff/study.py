@@ -12,7 +12,7 @@ from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from rows import COLUMNS, FLOOR, KEYS, ROWS, SIZES, SLICES, SLOW, STEPS, TUNING, TUNING_SLICES, Task, knobs
+from rows import COLUMNS, FLOOR, KEYS, LARGEST, ROWS, SLICES, STEPS, TUNING, TUNING_SLICES, Task, knobs
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ class Study:
         self.times = Store(given.out / "times.csv", ("d", "d_y", "n_times", "problem", "seconds"))
 
     def cells(self, d: int) -> Iterator[tuple[int, int, int, str]]:
-        """Places of the table, those that take longest first."""
-        for n_times, d_y, row in itertools.product(sorted(STEPS, reverse=True), SIZES["d_y"], self.given.rows):
-            if not ((row == FLOOR and n_times != min(STEPS)) or (row in SLOW and d > 8)):
+        """Places of the table, in the order of the command."""
+        for n_times, d_y, row in itertools.product(self.given.times, self.given.d_y, self.given.rows):
+            if not (row == FLOOR and n_times != min(STEPS)) and d <= LARGEST.get(row, d):
                 yield d, d_y, n_times, row
 
     def setting(self, *cell: int | str) -> str | None:

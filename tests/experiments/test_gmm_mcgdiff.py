@@ -58,22 +58,24 @@ def test_the_study_goes_on_where_it_was_stopped(tmp_path):
     from rows import COLUMNS
     from study import Study
 
-    given = argparse.Namespace(out=tmp_path, rows=["doob", "particles", "daps"], problems=2)
+    given = argparse.Namespace(
+        out=tmp_path, rows=["doob", "particles", "daps"], problems=2, times=(100, 20), d_y=(1, 2, 4)
+    )
     study = Study(given)
-    (first, *_), run = study.left_to_tune(80), study.left_to_run(80)
+    (first, *_), run = study.left_to_tune(800), study.left_to_run(800)
     assert {row for row, _ in first.rows} == {"particles"} and len(first.rows) == 3 and first.tunes
-    assert len(study.left_to_tune(80)) == 4 * 6 and {task.rows for task in run} == {(("doob", ""),)}
+    assert len(study.left_to_tune(800)) == 4 * 6 and {task.rows for task in run} == {(("doob", ""),)}
     assert run[0].n_times == 100  # what takes longest begins
 
     scores = dict.fromkeys(COLUMNS, 1.0)
-    for task in study.left_to_tune(80)[:4]:
+    for task in study.left_to_tune(800)[:4]:
         for row, setting in task.rows:
             loss = 2.0 if setting.endswith("0.85") else 3.0
             study.tuning.add([scores | task.key(row) | {"setting": setting, "sliced_wasserstein": loss}])
     study.store.add([scores | run[0].key("doob") | {"setting": ""}])
     study = Study(given)
-    assert len(study.left_to_tune(80)) == 4 * 5
-    left = {(task.n_times, task.d_y, task.problem): task.rows for task in study.left_to_run(80)}
+    assert len(study.left_to_tune(800)) == 4 * 5
+    left = {(task.n_times, task.d_y, task.problem): task.rows for task in study.left_to_run(800)}
     assert left[100, 1, 0] == (("particles", "sampler.eta=0.85"),)
     assert left[100, 1, 1] == (("doob", ""), ("particles", "sampler.eta=0.85"))
     assert left[20, 4, 0] == (("doob", ""),)  # nothing is tuned there
