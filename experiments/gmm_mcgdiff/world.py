@@ -73,9 +73,8 @@ class World:
 
     def floor(self) -> dict[str, object]:
         """What exact draws score."""
-        return self._compare(self.draws.posterior(self.task.samples, "floor")) | dict(
-            alive=1.0, nfe=0, vjp=0, seconds=0
-        )
+        nothing = {"alive": 1.0, "nfe": 0, "vjp": 0, "seconds": 0.0}
+        return self._compare(self.draws.posterior(self.task.samples, "floor")) | nothing
 
     def scores(self, words: tuple[str, ...]) -> dict[str, object]:
         """Of the method that the words describe; its seconds are those of the loop, the noise left out."""
