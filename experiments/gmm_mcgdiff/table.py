@@ -84,7 +84,7 @@ def nearer(cells: pd.DataFrame, one: str, other: str) -> str:
 
 
 def agreement(cells: pd.DataFrame, expected: pd.DataFrame) -> str:
-    """How many cells are within the printed errors of what is expected, and which are not; a few problems say little."""
+    """How many cells are within the printed errors of what is expected, and which are not; not of very few problems."""
     both = cells[cells.n >= PROBLEMS // 4].merge(expected, on=KEYS, suffixes=("", "_expected"))
     gap = (both.sliced_wasserstein - both.sliced_wasserstein_expected).abs()
     apart = both[gap > both[["sliced_wasserstein_ci", "sliced_wasserstein_ci_expected"]].max(axis=1) + 0.01]
