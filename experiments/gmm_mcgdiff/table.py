@@ -87,7 +87,8 @@ def agreement(cells: pd.DataFrame, expected: pd.DataFrame) -> str:
     """How many cells are within the printed errors of what is expected, and which are not; not of very few problems."""
     both = cells[cells.n >= PROBLEMS // 4].merge(expected, on=KEYS, suffixes=("", "_expected"))
     gap = (both.sliced_wasserstein - both.sliced_wasserstein_expected).abs()
-    apart = both[gap > both[["sliced_wasserstein_ci", "sliced_wasserstein_ci_expected"]].max(axis=1) + 0.01]
+    error = (both.sliced_wasserstein_ci**2 + both.sliced_wasserstein_ci_expected**2) ** 0.5
+    apart = both[gap > error + 0.01]
     places = [", ".join(str(cell[name]) for name in KEYS) for _, cell in apart.iterrows()]
     return "\n  ".join([f"{len(both) - len(apart)} of {len(both)} cells agree with expected.csv", *places])
 
