@@ -142,7 +142,7 @@ class Draws:
             item = self.rng.rows[0][0]
             rng = replace(self.rng, rows=tuple((item, k) for k in range(n)))
             x_0 = self.prior.sample_given(self.obs.take(torch.zeros(n, dtype=torch.long)), rng, key)
-            self.drawn[name] = self.prior.codec.render(x_0)
+            self.drawn[name] = self.prior.codec.render(x_0, rng)
         return self.drawn[name]
 
 

@@ -8,6 +8,7 @@ import torch
 from scipy.stats import wasserstein_distance
 from worlds import plane, tiny_prior
 
+from rbctrl.codecs import Identity
 from rbctrl.metrics import Draws, Floor, ModeWeightTV, SlicedWasserstein
 from rbctrl.metrics.wasserstein import quantile_distance
 from rbctrl.noise import GaussianNoise
@@ -22,6 +23,22 @@ def draws(n=500, prior=PRIOR, shift=0.0):
     obs = given(Matrix([[1.0, 0.0]]), GaussianNoise(0.2), torch.full((1, 1), 0.4, dtype=torch.float64))
     empty = Draws(torch.zeros(0, 2, dtype=torch.float64), None, obs, prior, ImageRNG(0, (("a", 0),), torch.float64))
     return replace(empty, samples=empty.posterior(n, "samples") + shift) if n else empty
+
+
+class Noisy(Identity):
+    """Renders with noise, as the stages of Stable Cascade do."""
+
+    def render(self, x0, rng=None):
+        return x0 + rng.normal("render", tuple(x0.shape[1:]))
+
+
+def test_exact_draws_are_rendered_with_the_numbers_of_their_rows():
+    noisy, plain = (draws(0, prior) for prior in (plane(), PRIOR))
+    noisy.prior.codec = Noisy()
+    moved = noisy.posterior(3) - plain.posterior(3)
+    alone = replace(noisy.rng, rows=(("a", 1),)).normal("render", (2,))
+    assert torch.allclose(moved[1:2], alone, atol=1e-12)
+    assert not torch.allclose(moved[:1], alone, atol=1e-3)
 
 
 def random(*shape, seed=0):
