@@ -9,7 +9,8 @@ concatenation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,7 +47,7 @@ class AFA(Attention):
         where: patterns of names of blocks; the others attend to text only, as published code has no others.
 
     Raises:
-        ValueError: a strength outside [0, 1], weights that are not of the style images, or what `branches` refuses.
+        ValueError: a strength outside [0, 1], no style image, weights that are not of them, or what `branches` refuses.
     """
 
     style: str | tuple[str, ...]
@@ -60,9 +61,9 @@ class AFA(Attention):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "where", (self.where,) if isinstance(self.where, str) else tuple(self.where))
-        object.__setattr__(self, "style", self.style if isinstance(self.style, str) else tuple(self.style))
+        object.__setattr__(self, "style", self.style if isinstance(self.style, str) else _images(self.style))
         if self.style_weights is not None:
-            object.__setattr__(self, "style_weights", tuple(map(float, self.style_weights)))
+            object.__setattr__(self, "style_weights", _numbers(self.style_weights))
         if not 0 <= self.strength <= 1:
             raise ValueError(f"attention.strength lies in [0, 1], got {self.strength}")
         self.shares()
@@ -77,10 +78,10 @@ class AFA(Attention):
         """Kind to place of the style images with a weight, and their parts, which sum to 1."""
         places = (self.style,) if isinstance(self.style, str) else self.style
         weights = (1.0,) * len(places) if self.style_weights is None else self.style_weights
-        if len(weights) != len(places) or not sum(weights) > 0 or not all(weight >= 0 for weight in weights):
+        if len(weights) != len(places) or not 0 < sum(weights) < math.inf or not all(weight >= 0 for weight in weights):
             raise ValueError(
-                f"attention.style_weights are of the {len(places)} images of attention.style, not negative and not all "
-                f"0, got {list(weights)}"
+                f"attention.style_weights are of the {len(places)} images of attention.style, finite, not negative and "
+                f"not all 0, got {list(weights)}"
             )
         named = zip(style_kinds(len(places)), places, weights)
         return {kind: (place, weight / sum(weights)) for kind, place, weight in named if weight > 0}
@@ -173,3 +174,16 @@ def _heads(attn: nn.Module, x: Tensor) -> Tensor:
 
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return nn.functional.scaled_dot_product_attention(query, key, value)
+
+
+def _images(style: object) -> tuple[str, ...]:
+    if not isinstance(style, Sequence) or not style or not all(isinstance(place, str) and place for place in style):
+        raise ValueError(f"attention.style is a picture, or a list of some, got {style!r}")
+    return tuple(style)
+
+
+def _numbers(weights: object) -> tuple[float, ...]:
+    try:
+        return tuple(map(float, weights))  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        raise ValueError(f"attention.style_weights is a list of numbers, got {weights!r}") from None

@@ -67,6 +67,11 @@ def references(content: str | None, style: str) -> dict[str, str | None]:
     return {"style": style} if content is None else {"content": content, "style": style}
 
 
+def setting(kind: str) -> str:
+    """The key of the configuration that names the image of a kind; several styles share theirs."""
+    return f"attention.{kind.partition('_')[0]}"
+
+
 def of_items(images: Mapping[str, str | None], brought: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The pictures that items bring along, of the kinds whose place is `ITEM`.
 
@@ -86,5 +91,5 @@ def lacking(images: Mapping[str, str | None], brought: Collection[str]) -> str |
     """Which picture an item that brings these kinds along lacks, in one sentence; None if it has all of them."""
     for kind, place in images.items():
         if place == ITEM and kind not in brought:
-            return f"attention.{kind}=item, but the items of this data have no {kind} image: name a file"
+            return f"{setting(kind)}=item, but the items of this data have no {kind} image: name a file"
     return None

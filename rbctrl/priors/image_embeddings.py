@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rbctrl.attention.base import ITEM, of_items
+from rbctrl.attention.base import ITEM, of_items, setting
 from rbctrl.checkpoints import RequiredFile, read_tensors
 from rbctrl.data.files import Unreadable, read_image
 from rbctrl.pretrained import Source
@@ -47,7 +47,7 @@ def embed_images(
         shape = list(found[place].shape)
         if shape[-1] != width or len(shape) != 1 + states:
             wanted = f"states [n, {width}]" if states else f"[{width}]"
-            raise ValueError(f"attention.{kind}={place} is an embedding {shape}, and the network takes {wanted}")
+            raise ValueError(f"{setting(kind)}={place} is an embedding {shape}, and the network takes {wanted}")
     return torch.stack([found[place] for place in places.values()])
 
 
@@ -88,7 +88,7 @@ def embed_references(
 def required(places: Mapping[str, str | None]) -> tuple[RequiredFile, ...]:
     """The files of the places."""
     return tuple(
-        RequiredFile(place, "a reference image of yours", f"attention.{kind}")
+        RequiredFile(place, "a reference image of yours", setting(kind))
         for kind, place in places.items()
         if place not in (None, ITEM)
     )

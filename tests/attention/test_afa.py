@@ -1,5 +1,6 @@
 """Attention feature aggregation against a literal computation, on tiny random networks of diffusers."""
 
+import math
 import types
 
 import pytest
@@ -7,7 +8,9 @@ import text_models
 import torch
 
 from rbctrl.attention import AFA, Concatenate, NoAttention, installed
+from rbctrl.attention.base import lacking
 from rbctrl.attention.branches import branches, shares
+from rbctrl.priors.image_embeddings import required
 
 TAIL = {"pooled": 4, "null": 4, "style": 4}
 COMPOSED = {"pooled": 4, "null": 4, "content": 4, "style": 4}
@@ -328,7 +331,12 @@ def test_branches_are_those_of_code_and_paper():
         ({"style_weights": [0.5, 0.5]}, r"style_weights are of the 1 images of attention.style.*got \[0.5, 0.5\]"),
         ({"style": ["a.png", "b.png"], "style_weights": [1.5, -0.5]}, r"of the 2 images .*got \[1.5, -0.5\]"),
         ({"style": ["a.png", "b.png"], "style_weights": [0, 0]}, "not negative and not all 0"),
-        ({"style": []}, "of the 0 images"),
+        ({"style": ["a.png", "b.png"], "style_weights": [math.inf, 1]}, r"finite, .* got \[inf, 1.0\]"),
+        ({"style_weights": ["x"]}, r"style_weights is a list of numbers, got \['x'\]"),
+        ({"style_weights": 0.5}, "style_weights is a list of numbers, got 0.5"),
+        ({"style": []}, r"attention.style is a picture, or a list of some, got \[\]"),
+        ({"style": ["a.png", None]}, r"a list of some, got \['a.png', None\]"),
+        ({"style": None}, "a list of some, got None"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(setting, word):
@@ -342,3 +350,9 @@ def test_tokens_that_are_not_there_are_missed(cascade):
         AFA(**STYLE).processors(cascade, {"pooled": 4})
     with pytest.raises(ValueError, match="tokens of a condition"), AFA(**STYLE).scope(cascade, {"style": 40}):
         call(cascade, style)
+
+
+def test_a_second_style_that_is_missing_is_told_under_the_setting_that_names_it():
+    files = required(AFA(style=("a.png", "b.png"), content="c.png").images)
+    assert [file.setting for file in files] == ["attention.content", "attention.style", "attention.style"]
+    assert lacking({"style": "a.png", "style_2": "item"}, ["style"]).startswith("attention.style=item, but")
