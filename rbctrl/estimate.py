@@ -7,17 +7,18 @@ network. The network is timed on a few calls,
 
     seconds = rest + nfe t_forward + vjp (t_forward_and_backward - t_forward)
 
-per image, in batches as large as the run's. Priors without weights run as they are. The cost of a decoder is not known
-beforehand: for latent priors there is no estimate.
+per image, in batches as large as the run's; a network that the run would compile is timed without that. Priors without
+weights run as they are. The cost of a decoder is not known beforehand: for latent priors there is no estimate.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -26,6 +27,7 @@ from rbctrl.codecs import Identity
 from rbctrl.data.base import Batch
 from rbctrl.experiment import Experiment
 from rbctrl.priors.base import Prior
+from rbctrl.priors.compiled import uncompiled
 from rbctrl.priors.network import NetworkPrior
 from rbctrl.results import ResultStore, read_rows
 from rbctrl.schedules import VE
@@ -58,7 +60,7 @@ class Estimator:
 
     def __init__(self, study: Path) -> None:
         self.study = study
-        self._timed: dict[tuple[int, tuple[int, ...], int], tuple[float, float]] = {}
+        self._timed: MutableMapping[Prior, dict[tuple[tuple[int, ...], int], tuple[float, float]]] = WeakKeyDictionary()
         self._costs: dict[str, Cost] = {}
 
     def cost(self, experiment: Experiment, record: Mapping[str, object]) -> Cost:
@@ -94,13 +96,14 @@ class Estimator:
                 solver.operator.image_shape(tuple(batch.y.shape[1:])) if batch.image is None else batch.image.shape[1:]
             )
         )
-        key = id(solver.prior), tuple(shape), size
-        if key not in self._timed:
+        key, timed = (tuple(shape), size), self._timed.setdefault(solver.prior, {})
+        if key not in timed:
             solver.load()
             x = torch.linspace(-1, 1, math.prod(shape), device=solver.device, dtype=solver.dtype)
             x = x.view(1, *shape).repeat(size, *[1] * len(shape))
-            self._timed[key] = tuple(_fastest(solver.prior, x, g) / size for g in (False, True))  # type: ignore[assignment]
-        return self._timed[key]
+            with uncompiled(solver.prior):
+                timed[key] = tuple(_fastest(solver.prior, x, g) / size for g in (False, True))  # type: ignore[assignment]
+        return timed[key]
 
 
 def check_items(experiment: Experiment) -> None:

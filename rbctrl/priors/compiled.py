@@ -8,6 +8,10 @@ them (`torch._dynamo.config.recompile_limit`) before it leaves the others uncomp
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
+
 from torch import nn
 
 
@@ -15,3 +19,14 @@ def compiled(network: nn.Module) -> nn.Module:
     """The same network, whose calls are compiled when they are first made; weights and hooks stay as they are."""
     network.compile(dynamic=False)
     return network
+
+
+@contextmanager
+def uncompiled(owner: nn.Module) -> Iterator[None]:
+    """The `network` of a prior as it was before: torch leaves what it compiled out of a copy."""
+    network = owner.network
+    owner.network = copy(network)
+    try:
+        yield
+    finally:
+        owner.network = network

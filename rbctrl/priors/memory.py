@@ -36,7 +36,7 @@ class Memory:
         reserve: GiB of it for activations.
 
     Raises:
-        ValueError: no such precision, or what does not go together.
+        ValueError: no such value, or what does not go together.
     """
 
     precision: Precision = "float32"
@@ -52,6 +52,8 @@ class Memory:
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
             raise ValueError(f"memory.precision is one of {', '.join(get_args(Precision))}, got {self.precision!r}")
+        if self.compile not in (True, False):
+            raise ValueError(f"memory.compile is true or false, got {self.compile!r}")
         if self.budget is not None and self.compile:
             raise ValueError("memory.compile and memory.gpu exclude each other: what is compiled stays where it is")
 

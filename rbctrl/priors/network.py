@@ -83,6 +83,7 @@ class NetworkPrior(Prior):
         _one_of("time_input", time_input, get_args(TimeInput))
         _one_of("memory_format", memory_format, ("contiguous", "channels_last"))
         _one_of("sign", sign, (1, -1))
+        _one_of("compile", compile, (True, False))
         if time_input == "index" and not isinstance(network_schedule, DiscreteVP):
             raise ValueError("time_input='index' needs a DiscreteVP network_schedule: the index is that of its table")
         low, high = value_range

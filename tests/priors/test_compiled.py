@@ -11,10 +11,11 @@ from rbctrl.codecs.first_stage import FirstStageLayout
 from rbctrl.commands.errors import explain
 from rbctrl.networks import ConvUNet
 from rbctrl.priors import NetworkPrior, photo, photo_latent
-from rbctrl.priors.compiled import compiled
+from rbctrl.priors.compiled import compiled, uncompiled
 from rbctrl.priors.ddpm import ddpm
 from rbctrl.priors.deepinv import deepinv_denoiser
 from rbctrl.priors.ldm import ldm
+from rbctrl.priors.memory import Memory
 from rbctrl.priors.own import class_conditional, edm
 from rbctrl.priors.shapes import shapes
 from rbctrl.priors.unet_layout import UNetLayout
@@ -134,3 +135,36 @@ def test_a_missing_compiler_is_named_in_a_sentence():
 def test_compiled_returns_the_module_itself(made):
     network = nn.Linear(1, 1)
     assert compiled(network) is network and made == [network]
+
+
+def test_what_is_neither_true_nor_false_is_refused():
+    with pytest.raises(ValueError, match="compile .*got 'maybe'"):
+        photo(compile="maybe")
+    with pytest.raises(ValueError, match="memory.compile is true or false, got 'maybe'"):
+        Memory(compile="maybe")
+
+
+def test_a_plan_times_the_network_without_compiling_it(monkeypatch, tmp_path, capsys):
+    """The compiler would be asked at the first call; here it fails."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(nn.Module, "compile", _refusing)
+    words = "prior=photo data=photos data.names=[china] data.size=32 operator=sr4 sampler.n_steps=2".split()
+    assert main(["plan", *words, "prior.compile=true"]) == 0
+    assert "(estimated)" in capsys.readouterr().out
+    prior = photo(compile=True)
+    prior.load()
+    with pytest.raises(RuntimeError, match="was compiled"):
+        prior.network(torch.zeros(1, 3, 8, 8), torch.ones(1))
+    with uncompiled(prior):
+        assert prior.network(torch.zeros(1, 3, 8, 8), torch.ones(1)).shape == (1, 3, 8, 8)
+    with pytest.raises(RuntimeError, match="was compiled"):
+        prior.network(torch.zeros(1, 3, 8, 8), torch.ones(1))
+
+
+def _refusing(module, **_):
+    """As torch keeps a compiled call."""
+
+    def call(*_):
+        raise RuntimeError("was compiled")
+
+    module._compiled_call_impl = call
