@@ -164,8 +164,19 @@ def _unknown_key(key: str, parent: DictConfig) -> str:
         return f"there is no group or key {name!r}{nearest(name, known)}; there are {', '.join(known)}"
     target = content.get("_target_") if isinstance(content, dict) else None
     owner = f"{node} ({target})" if isinstance(target, str) else node
-    takes = f"its keys are {', '.join(known)}" if known else "it has no keys"
-    return f"{owner} has no key {name!r}{nearest(name, known)}; {takes} (+{key}=... adds one)"
+    takes = f"its keys are {', '.join(known)} (+{key}=... adds one)" if known else "it has no keys"
+    others = _bringing(node.replace(".", "/"), name)
+    return f"{owner} has no key {name!r}{nearest(name, known)}; {takes}" + (
+        f"; {node}={','.join(others)} bring their own, so that a sweep over options needs no word for it"
+        if others and not known
+        else ""
+    )
+
+
+def _bringing(group: str, name: str) -> list[str]:
+    """The options of a group that set a key."""
+    found = {file.stem: OmegaConf.load(file) for file in sorted((CONF_DIR / group).glob("*.yaml"))}
+    return [option for option, node in found.items() if not OmegaConf.is_missing(node, name) and name in node]
 
 
 def _import(error: ImportError) -> str:

@@ -59,3 +59,11 @@ def test_cells_and_plan_take_such_a_word_as_it_was_typed(tmp_path, monkeypatch, 
     assert [job[-1] for job in jobs] == ["controller.lr=0.05"] * 2
     assert main([*words[:-1], "controller.lrr=0.05"]) == 1
     assert "has no key 'lrr' (did you mean lr?)" in capsys.readouterr().err
+
+
+def test_a_style_for_an_option_without_one_is_refused_with_options_that_bring_theirs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["-m", "prior=shapes", "attention=none,afa", "attention.style=item"]) == 1
+    said = capsys.readouterr().err
+    assert "has no key 'style'; it has no keys; attention=afa_item,afa_reference bring their own" in said
+    assert "+attention.style" not in said
