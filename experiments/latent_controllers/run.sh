@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Latent controllers on photo_latent, three tasks at 128 px, sigma_y = 0.05 on [-1, 1], four held-out photographs x 2 noise
-# seeds: about 50 minutes on one core.
+# seeds: 75 minutes on two busy cores. Started twice, the two share the work.
 #   experiments/latent_controllers/run.sh      then      run.sh speed      and      run.sh memory
 #   python experiments/latent_controllers/table.py
 # Settings: tune.sh chose those of psld and of both forms of RB-Modulation on training photographs. dps, gml_dps and p2l take
