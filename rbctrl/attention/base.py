@@ -67,6 +67,12 @@ def references(content: str | None, style: str) -> dict[str, str | None]:
     return {"style": style} if content is None else {"content": content, "style": style}
 
 
+def check_one_style(style: object) -> None:
+    """Raises ValueError for what is not the place of one picture."""
+    if not isinstance(style, str):
+        raise ValueError(f"attention.style is one picture here, got {style!r}: attention=afa mixes several")
+
+
 def setting(kind: str) -> str:
     """The key of the configuration that names the image of a kind; several styles share theirs."""
     return f"attention.{kind.partition('_')[0]}"

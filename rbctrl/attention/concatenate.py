@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from rbctrl.attention.afa import Aggregation
-from rbctrl.attention.base import Attention, references
+from rbctrl.attention.base import Attention, check_one_style, references
 from rbctrl.attention.ip_adapter import adapted
 from rbctrl.attention.sites import Site
 
@@ -24,10 +24,16 @@ class Concatenate(Attention):
     Args:
         style: picture, or .safetensors of its embedding.
         content: the same of a content image; None: there is none.
+
+    Raises:
+        ValueError: several styles.
     """
 
     style: str
     content: str | None = None
+
+    def __post_init__(self) -> None:
+        check_one_style(self.style)
 
     @property
     def images(self) -> Mapping[str, str | None]:

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from rbctrl.attention.base import Attention, references
+from rbctrl.attention.base import Attention, check_one_style, references
 from rbctrl.attention.scope import installed
 from rbctrl.attention.sites import Site, find_sites, select
 
@@ -36,7 +36,7 @@ class IPAdapter(Attention):
         where: patterns of names of blocks.
 
     Raises:
-        ValueError: a negative scale.
+        ValueError: a negative scale, or several styles.
     """
 
     needs_adapter: ClassVar[bool] = True
@@ -49,6 +49,7 @@ class IPAdapter(Attention):
     where: tuple[str, ...] = ("*",)
 
     def __post_init__(self) -> None:
+        check_one_style(self.style)
         object.__setattr__(self, "where", (self.where,) if isinstance(self.where, str) else tuple(self.where))
         for name, value in {"scale": self.scale, "neg_content_scale": self.neg_content_scale}.items():
             if not value >= 0:

@@ -120,6 +120,12 @@ def test_what_means_nothing_is_refused(network):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("form", [IPAdapter, Concatenate])
+def test_several_styles_are_refused_where_one_is_meant(form):
+    with pytest.raises(ValueError, match="attention.style is one picture here.*attention=afa"):
+        form(style=["a.png", "b.png"])
+
+
 def test_names_are_those_of_xl_and_of_15():
     """Networks of the published sizes, without memory: how many blocks there are, and where the style block lies."""
     import diffusers
