@@ -133,7 +133,7 @@ def test_the_stages_render_the_last_controlled_estimate_not_the_state(folder, mo
     """They differ: the process ends at sigma = 0.01, and diffusers returns the state."""
     prior = make(folder, decoder=str(folder / "b"))
     run, given = run_of(prior), []
-    monkeypatch.setattr(Stages, "__call__", lambda _, latent, rng: given.append(latent) or latent)
+    monkeypatch.setattr(Stages, "__call__", lambda _, latent, rng, prompts: given.append(latent) or latent)
     controller = RBModulation()
     result = sample(run, controller)
     controller.render(run, result.x0_hat)
