@@ -19,9 +19,8 @@ def check_operator(operator: Operator, shape: tuple[int, ...] = (3, 128, 128), l
 
     For any operator: finite measurements, the same for any batch split, one measurement for all samples of an item,
     `draw` that leaves the original alone, `take`, `image_shape`, `observed`, `guess`, a finite gradient, fp32. With a
-    pseudo-inverse A A^+ A = A, up to 1e-2: tiny singular values may be cut off, or damped by an iteration that ends
-    before it has reached them. For a linear one also linearity, the exact transpose, the optimality of `prox` and
-    `gram_solve`.
+    pseudo-inverse A A^+ A = A (up to 1e-3, as it may cut tiny singular values off). For a linear one also linearity,
+    the exact transpose, the optimality of `prox` and `gram_solve`.
 
     Args:
         operator: not drawn yet. It is copied, never changed.
@@ -51,7 +50,7 @@ def check_operator(operator: Operator, shape: tuple[int, ...] = (3, 128, 128), l
             _check_transpose(report, drawn, image, rng)
         if isinstance(drawn, PseudoInvertible):
             again = relative_error(drawn(drawn.pinv(drawn(image))), drawn(image))
-            require(report, "pinv", again, 1e-2, "A A^+ A x differs from A x by {}: pinv is no pseudo-inverse")
+            require(report, "pinv", again, 1e-3, "A A^+ A x differs from A x by {}: pinv is no pseudo-inverse")
         if linear:
             _check_solves(report, drawn, image, rng)
     _check_gradient(report, drawn, image, linear)
