@@ -36,10 +36,12 @@ class LiveBytes(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor) and leaf.device.type == self.device:
-                self._add(leaf.untyped_storage())
+                self.add(leaf)
         return out
 
-    def _add(self, storage: torch.UntypedStorage) -> None:
+    def add(self, tensor: Tensor) -> None:
+        """Counts a tensor that no operation of torch's made, such as one that numpy drew."""
+        storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
         if key in self._storages:
             return

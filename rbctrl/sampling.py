@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -19,9 +18,8 @@ class Result:
     """What a run leaves.
 
     Attributes:
-        x0_hat: [B, ...] of the last estimate: the image, before `codec.render`.
-        x: the final state.
-        x_start: the first state.
+        x0_hat: [B, ...] of the last estimate: the image, before `codec.render`. A row that is not alive has none: x.
+        x: the final state. The first is that of `controller.start(run)`, which draws the same again.
         control_energy: [B], nats; inf or NaN where it is undefined.
         alive: [B]; False where the row became non-finite and stays at its last finite state.
         columns: [B] each, what the controller adds to the table of results.
@@ -30,7 +28,6 @@ class Result:
 
     x0_hat: Tensor
     x: Tensor
-    x_start: Tensor
     control_energy: Tensor
     alive: Tensor
     columns: dict[str, Tensor] = field(default_factory=dict)
@@ -58,27 +55,28 @@ def sample(run: Run, controller: Controller, on_step: OnStep | None = None) -> R
 def _sample(run: Run, controller: Controller, on_step: OnStep | None) -> Result:
     process, noise = run.process, StepNoise(run)
     x, state = controller.start(run)
-    x_start, x0_hat = x, torch.full_like(x, math.nan)
     energy = x.new_zeros(len(x))
     alive = torch.ones(len(x), dtype=torch.bool, device=x.device)
     for i in range(process.n_steps):
         step, new_state = controller(run, x, i, state)
-        x_t, x_start, energy, alive = (_taken(v, step.rows) for v in (x, x_start, energy, alive))
+        x_t, energy, alive = (_taken(v, step.rows) for v in (x, energy, alive))
         x_s = _moved(step, noise, i)
         alive = alive & x_s.flatten(1).sum(1).isfinite()  # a sum is finite only if all its terms are
         energy = energy + process.kl(step, i)
         if _all(alive):
-            x, x0_hat, state = x_s, step.est.x0_hat, new_state
+            x, state = x_s, new_state
         else:
-            x, x0_hat = _keep(alive, x_s, x_t), _keep(alive, step.est.x0_hat, _taken(x0_hat, step.rows))
+            x = _keep(alive, x_s, x_t)
             state = _keep_state(alive, new_state, {name: _taken(value, step.rows) for name, value in state.items()})
+        if i == process.n_steps - 1:
+            x0_hat = _keep(alive, step.est.x0_hat, x)
         if on_step is not None:
             on_step(i, x_t, step)
         del x_t, x_s, step, new_state  # the network runs next, and needs the room
     rows, columns = controller.finish(run, x, state)
     if rows is not None:
-        x0_hat, x, x_start, energy, alive = (v[rows] for v in (x0_hat, x, x_start, energy, alive))
-    return Result(x0_hat, x, x_start, energy.where(alive, torch.nan), alive, columns, rows)
+        x0_hat, x, energy, alive = (v[rows] for v in (x0_hat, x, energy, alive))
+    return Result(x0_hat, x, energy.where(alive, torch.nan), alive, columns, rows)
 
 
 def _taken(value: Tensor, rows: Tensor | None) -> Tensor:

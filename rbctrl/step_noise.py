@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rbctrl.controllers.base import Run
 
-AHEAD = 2 * 2**20  # bytes that are drawn at once
+AHEAD = 2**20  # bytes that are drawn at once
 
 
 class StepNoise:

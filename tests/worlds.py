@@ -57,7 +57,8 @@ def excess(prior: GaussianMixture, run: Run, controller: Controller) -> tuple[Te
     result = sample(run, controller)
     x_0 = result.x / run.process.alpha[-1]
     price = result.control_energy + run.obs.nll(x_0)
-    return price + prior.log_likelihood(result.x_start, run.process.times[0], run.obs), result, x_0
+    x_start, _ = controller.start(run)
+    return price + prior.log_likelihood(x_start, run.process.times[0], run.obs), result, x_0
 
 
 class TinyNet(nn.Module):

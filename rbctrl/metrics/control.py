@@ -66,13 +66,23 @@ class Excess(PathMetric):
     def check(self, setup: Setup) -> str | None:
         return needs_posterior(setup)
 
+    def step(self, run: Run, i: int, x_t: Tensor, step: Step) -> Tensor | None:
+        """log h_T(x_T), [B], of the first step."""
+        if i > 0 or not _known(run):
+            return None
+        return run.process.prior.log_likelihood(x_t, run.process.times[0], run.obs).to(x_t)
+
     def __call__(self, run: Run, controller: Controller, result: Result, total: Tensor | float) -> Tensor:
         """[B]."""
         paid = price(run, result)
-        known = isinstance(run.process.prior, ExactPrior) and controller.population == 1
-        if not known or run.objective.running is not None:
+        if controller.population > 1 or not _known(run):
             return torch.full_like(paid, torch.nan)
-        return paid + run.process.prior.log_likelihood(result.x_start, run.process.times[0], run.obs).to(paid)
+        return paid + total
+
+
+def _known(run: Run) -> bool:
+    """Whether the price of the optimal control is known: Doob's is the optimal one only without a running cost."""
+    return isinstance(run.process.prior, ExactPrior) and run.objective.running is None
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,6 @@ def _take(result: Result, rows: Tensor) -> Result:
     return Result(
         result.x0_hat[rows],
         result.x[rows],
-        result.x_start[rows],
         result.control_energy[rows],
         result.alive[rows],
         columns,

@@ -108,7 +108,7 @@ def price(controller, cost):
     run = gaussian_run(cost=cost)
     result = sample(run, controller)
     p, q, r = riccati(run.process)[0]
-    x = result.x_start
+    x, _ = controller.start(run)
     paid = result.control_energy + run.obs.nll(result.x / run.process.alpha[-1])
     return paid, (x @ p * x).sum(1) / 2 + x @ q + r
 
