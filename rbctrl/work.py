@@ -29,6 +29,8 @@ from rbctrl.posterior_mean import ItemSamples
 from rbctrl.results import ResultStore
 from rbctrl.solution import Solution
 
+USUAL = ((), ("style",), ("content", "style"))  # roles of references that their number tells apart
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -205,12 +207,16 @@ def has_picture(x: Tensor | None) -> bool:
 
 
 def content_of(batch: Batch, k: int) -> str:
-    """A hash of what row k brings along: image, measurement, prompt and references.
+    """A hash of what row k brings along: image, measurement, prompt and references with their roles.
 
-    What is brought along twice, as the reference of style that is measured, too, is read once.
+    What is brought along twice, as the reference of style that is measured, too, is read once. Roles are written out
+    unless they are `USUAL`, so that rows from before they were keep their content.
     """
     hashed, read = hashlib.blake2b(digest_size=8), []
-    for part in (batch.image, batch.y, *batch.references.values()):
+    roles = tuple(sorted(batch.references))
+    if roles not in USUAL:
+        hashed.update(repr(("roles", *roles)).encode())
+    for part in (batch.image, batch.y, *(batch.references[role] for role in roles)):
         if part is None:
             continue
         row = part[k].detach().cpu().contiguous()

@@ -48,8 +48,17 @@ def test_whatever_an_item_brings_along_is_in_its_content():
         content(references={"style": changed}),
         content(references={"content": changed, "style": IMAGE}),
         content(references={"content": changed, "style": changed}),
+        content(references={"content": IMAGE}),
+        content(references={"content": IMAGE, "style": changed}),
+        content(references={"style": IMAGE, "style_2": changed}),
     ]
     assert len(set(found)) == len(found)
+
+
+def test_the_order_of_references_is_not_in_the_content():
+    assert content(references={"content": IMAGE, "style": -IMAGE}) == content(
+        references={"style": -IMAGE, "content": IMAGE}
+    )
 
 
 def test_content_does_not_depend_on_the_batch():
@@ -69,3 +78,15 @@ def test_an_image_alone_has_the_content_it_always_had():
     written.update(repr((IMAGE.dtype, tuple(IMAGE.shape))).encode())
     written.update(IMAGE.numpy().tobytes())
     assert content() == written.hexdigest()
+
+
+def test_references_of_style_and_of_content_and_style_keep_the_content_of_rows_from_before():
+    """Roles were not written then: image, then what differs from it, then "as part"."""
+    head, written = repr((IMAGE.dtype, tuple(IMAGE.shape))).encode(), hashlib.blake2b(digest_size=8)
+    for piece in (head, IMAGE.numpy().tobytes(), repr(("as part", 0)).encode()):
+        written.update(piece)
+    assert content(references={"style": IMAGE}) == written.hexdigest()
+    written = hashlib.blake2b(digest_size=8)
+    for piece in (head, IMAGE.numpy().tobytes(), head, (-IMAGE).numpy().tobytes(), repr(("as part", 0)).encode()):
+        written.update(piece)
+    assert content(references={"content": -IMAGE, "style": IMAGE}) == written.hexdigest()

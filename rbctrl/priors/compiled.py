@@ -22,11 +22,14 @@ def compiled(network: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def uncompiled(owner: nn.Module) -> Iterator[None]:
-    """The `network` of a prior as it was before: torch leaves what it compiled out of a copy."""
-    network = owner.network
-    owner.network = copy(network)
+def uncompiled(prior: nn.Module) -> Iterator[None]:
+    """Every `network` in a prior as it was before: torch leaves what it compiled out of a copy."""
+    owners = [part for part in prior.modules() if isinstance(getattr(part, "network", None), nn.Module)]
+    networks = [owner.network for owner in owners]
+    for owner, network in zip(owners, networks):
+        owner.network = copy(network)
     try:
         yield
     finally:
-        owner.network = network
+        for owner, network in zip(owners, networks):
+            owner.network = network

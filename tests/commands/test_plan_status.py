@@ -11,8 +11,6 @@ from rbctrl.claims import claim
 from rbctrl.cli import main
 from rbctrl.commands.requests import requested
 from rbctrl.commands.status import duration
-from rbctrl.estimate import white
-from rbctrl.priors import GaussianMixture
 from rbctrl.progress import CellProgress, seconds_left, survey
 
 WORLD = "study=s prior=gmm2d operator=matrix data=gmm metrics=likelihood sampler=exact sampler.n_steps=3".split()
@@ -97,20 +95,6 @@ def test_rows_from_before_encoder_pullbacks_were_counted_are_read(here, capsys):
     rows = pd.read_csv(next(here.glob("outputs/s/*/rows.csv")), dtype={"sample": str}).set_index("sample")
     assert rows.encoder_vjp["0"].isna().all() and (rows.encoder_vjp["1"] == 0).all()
     assert (rows.vjp["mean"] == 6).all()
-
-
-def test_the_stub_is_the_exact_denoiser_of_white_noise(here):
-    import torch
-
-    mixture = GaussianMixture(white_schedule(), [1.0], [[0.0, 0.0]], [[[1.0, 0.0], [0.0, 1.0]]])
-    x, t = torch.tensor([[0.3, -2.0]], dtype=torch.float64), torch.tensor(0.4, dtype=torch.float64)
-    assert torch.allclose(white(mixture).predict(x, t).x0_hat, mixture.predict(x, t).x0_hat)
-
-
-def white_schedule():
-    from rbctrl.schedules import VP
-
-    return VP()
 
 
 def test_status_knows_cells_that_nobody_began_and_who_is_at_work(here, capsys):
