@@ -29,6 +29,7 @@ from rbctrl.priors.base import Prior
 from rbctrl.results import ResultStore, RowLogger, versions
 from rbctrl.solver import Sampler, Solver
 from rbctrl.spread import spread
+from rbctrl.study_name import check_study
 from rbctrl.work import Wanted
 
 _WEIGHTS: MutableMapping[Prior, str] = WeakKeyDictionary()
@@ -96,8 +97,7 @@ class Experiment:
     solver: Solver = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.study == "latest":
-            raise ValueError("study=latest is where outputs/latest points to the newest run: take another name")
+        check_study(str(self.study))
         if not self.metrics:
             raise ValueError("an experiment needs at least one metric: metrics=restoration")
         named = self.metrics if isinstance(self.metrics, Mapping) else {}  # `Solver.check` refuses anything else

@@ -19,6 +19,7 @@ from rbctrl.loggers import plain
 
 Record = dict[str, object]
 _INFINITE = {math.inf: "inf", -math.inf: "-inf"}
+_TEXTS = ("item", "sample", "seed", "error", "content")  # columns that may hold one
 
 
 class Journal:
@@ -69,11 +70,28 @@ def read(folder: Path) -> tuple[list[Record], int]:
                 record = json.loads(line)
             except ValueError:
                 record = None
-            if isinstance(record, dict):
+            if _is_whole(record):
                 records.append(record)
             else:
                 broken += 1
     return records, broken
+
+
+def _is_whole(record: object) -> bool:
+    """Whether it is a record, and its rows and what a run wanted are as they were written: not so after damage."""
+    if not isinstance(record, dict):
+        return False
+    rows, begin = record.get("rows", []), record.get("begin", {"overrides": [], "rows": 0})
+    if not isinstance(rows, list) or not all(map(_is_row, rows)) or not isinstance(begin, dict):
+        return False
+    return isinstance(begin.get("overrides"), list) and isinstance(begin.get("rows"), int)
+
+
+def _is_row(row: object) -> bool:
+    if not isinstance(row, dict) or not {"item", "sample", "seed"} <= set(row):
+        return False
+    numbers = (value for name, value in row.items() if name not in _TEXTS)
+    return all(value is None or isinstance(value, int | float) or value in _INFINITE.values() for value in numbers)
 
 
 def encode(row: Mapping[str, object]) -> Record:
@@ -84,8 +102,7 @@ def encode(row: Mapping[str, object]) -> Record:
 def decode(row: Mapping[str, object]) -> Record:
     """The row that was encoded; undefined values stay None."""
     infinities = {text: number for number, text in _INFINITE.items()}
-    texts = ("item", "sample", "error", "content")
-    return {name: value if name in texts else infinities.get(value, value) for name, value in row.items()}  # type: ignore[call-overload]
+    return {name: value if name in _TEXTS else infinities.get(value, value) for name, value in row.items()}  # type: ignore[call-overload]
 
 
 def _encode(value: object) -> object:

@@ -130,7 +130,14 @@ def _seconds(rows: Sequence[Record]) -> float:
 
 
 def _words(folder: Path) -> tuple[str, ...]:
+    """From config.yaml; none where that is damaged or of something else."""
     from omegaconf import OmegaConf
+    from yaml import YAMLError
 
     file = folder / "config.yaml"
-    return tuple(OmegaConf.load(file).get("overrides") or ()) if file.is_file() else ()
+    try:
+        node = OmegaConf.load(file) if file.is_file() else {}
+    except (YAMLError, UnicodeDecodeError):
+        return ()
+    words = node.get("overrides") if hasattr(node, "get") else None
+    return tuple(map(str, words)) if words and not isinstance(words, str) else ()

@@ -53,7 +53,8 @@ def _commit(checkout: Path) -> str | None:
     """
     if not (checkout / ".git").exists():
         return None
-    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    git = ["git", "--no-optional-locks", "-C", str(checkout)]  # a run that is killed here leaves no lock behind
+    command = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

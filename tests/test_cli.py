@@ -375,3 +375,14 @@ def test_train_refuses_a_wrong_number_in_one_sentence(capsys, tmp_path, monkeypa
 def test_experiment_loads_from_python():
     experiment = load_experiment("seed=5", "prior=gmm2d", "operator=matrix", "metrics={}")
     assert experiment.seed == 5
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EFBIG", "EDQUOT"])
+def test_a_full_disk_is_one_sentence(name):
+    import errno
+    import os
+
+    from rbctrl.commands.errors import explain
+
+    number = getattr(errno, name)
+    assert explain(OSError(number, os.strerror(number))).startswith(f"{os.strerror(number)}; what is finished is kept")

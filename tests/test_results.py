@@ -15,7 +15,7 @@ from PIL import Image
 
 from rbctrl.journal import read as read_journal
 from rbctrl.loggers import RowLogger
-from rbctrl.results import RUN_COLUMNS, ResultStore, image_path, versions
+from rbctrl.results import RUN_COLUMNS, ResultStore, image_path, read_rows, versions
 
 
 def row(item="a", sample=0, **values):
@@ -124,6 +124,27 @@ def test_a_batch_that_a_kill_tore_is_dropped_as_a_whole_and_the_next_process_goe
     assert [line["item"] for line in read(tmp_path)] == ["a", "fourth"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff\xfe\x00garbage",
+        b"[1]",
+        b'{"rows": 5}',
+        b'{"rows": [{"item": 1}]}',
+        b'{"rows": [{"item": "a", "sample": 0, "seed": 0, "psnr": "abc"}]}',
+        b'{"rows": [{"item": "a", "sample": 0, "seed": 0, "psnr": {"a": 1}}]}',
+        b'{"begin": {"future": 1}}',
+    ],
+)
+def test_a_line_that_is_no_record_of_ours_is_counted_and_left_out(tmp_path, line):
+    store = ResultStore(tmp_path)
+    store.write([{"item": "a", "sample": 0, "seed": 0, "psnr": math.inf, "error": None}])
+    (file,) = (tmp_path / "journal").iterdir()
+    file.write_bytes(line + b"\n" + file.read_bytes())
+    rows, records, broken = read_rows(tmp_path)
+    assert (len(rows), rows[0]["psnr"], len(records), broken) == (1, math.inf, 1, 1)
+
+
 def test_a_full_disk_takes_a_batch_back_and_says_so(tmp_path, monkeypatch):
     store, write = ResultStore(tmp_path), os.write
     store.write([row(psnr=1.0)])
@@ -150,7 +171,8 @@ from pathlib import Path
 from rbctrl.journal import Journal
 journal = Journal(Path(sys.argv[1]))
 for k in range(100):
-    journal.append({"rows": [{"item": f"{sys.argv[2]}/{k}", "text": "x" * 500}]}, sync=k % 20 == 0)
+    row = {"item": f"{sys.argv[2]}/{k}", "sample": 0, "seed": 0, "error": "x" * 500}
+    journal.append({"rows": [row]}, sync=k % 20 == 0)
 """
 
 

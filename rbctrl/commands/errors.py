@@ -6,6 +6,7 @@ config node is named, and so are the names that would have been right.
 
 from __future__ import annotations
 
+import errno
 import inspect
 import linecache
 import os
@@ -24,6 +25,7 @@ from rbctrl.commands.groups import groups, nearest
 from rbctrl.config import CONF_DIR
 
 FILE_ERRORS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}  # full, a limit, a quota
 EXTRAS = {
     "diffusers": "diffusers",
     "huggingface_hub": "diffusers",
@@ -59,11 +61,15 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, MissingConfigException):
         return _missing_option(error)
     if isinstance(error, OverrideParseException):
-        return f"cannot read {error.override!r}: write key=value, and quote values with commas, spaces or ="
+        quoting = "quote values with commas, spaces, = or letters beyond a-z, as in 'key=\"value\"'"
+        return f"cannot read {error.override!r}: write key=value, and {quoting}"
     if isinstance(error, HydraException):
         return _composition(error)
     if isinstance(error, OmegaConfBaseException):
         return _value(error)
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        place = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{place}; what is finished is kept: make room, and run the same command again"
     if isinstance(error, FILE_ERRORS):
         return _flat(f"{error.strerror}: {error.filename}" if error.filename else str(error))
     if isinstance(error, ImportError):

@@ -26,11 +26,12 @@ from rbctrl.commands.groups import nearest
 from rbctrl.commands.latest import point_to
 from rbctrl.commands.report import summarize
 from rbctrl.commands.requests import withdraw
-from rbctrl.commands.words import left_to_cells
+from rbctrl.commands.words import left_to_cells, parsed
 from rbctrl.config import CONF_DIR
 from rbctrl.experiment import Experiment, note_impossible
 from rbctrl.memory import keep_freed_memory
 from rbctrl.reuse import Impossible, build_experiment
+from rbctrl.study_name import check_study
 
 FLAGS = (
     "--help --hydra-help --version --cfg --resolve --package --run --multirun --shell-completion --config-path "
@@ -196,9 +197,19 @@ def run_hydra(task: Callable[[DictConfig], object], config_name: str, args: Sequ
         flag = word.partition("=")[0]
         if flag.startswith("-") and flag not in FLAGS:
             raise ValueError(f"there is no flag {flag!r}{nearest(flag, FLAGS)}; rbctrl --help shows what there is")
+    _check_study(args)
     app = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(task)
     with _command_line(left_to_cells(args)):
         app()
+
+
+def _check_study(args: Sequence[str]) -> None:
+    """Refuses a wrong name before Hydra makes its folder; one that is swept, or of a preset, when its cell is made."""
+    words = [override for word in args if (override := parsed(word)) is not None and override.key_or_group == "study"]
+    for override in words:
+        if not override.is_sweep_override() and not override.is_delete():
+            value = override.value()
+            check_study(value if value is None else str(value))
 
 
 def compose(overrides: Sequence[str], config_name: str = "config") -> DictConfig:

@@ -21,14 +21,14 @@ def left_to_cells(args: Sequence[str]) -> list[str]:
     """The arguments of a command line; of a sweep, with the words that only cells can take so marked."""
     if not {"-m", "--multirun"} & set(args):
         return list(args)
-    parsed = {word: override for word in args if (override := _parsed(word)) is not None}
-    swept = [override for override in parsed.values() if override.is_sweep_override()]
-    presets = {"sweep"} & {override.key_or_group for override in parsed.values()}
+    overrides = {word: override for word in args if (override := parsed(word)) is not None}
+    swept = [override for override in overrides.values() if override.is_sweep_override()]
+    presets = {"sweep"} & {override.key_or_group for override in overrides.values()}
     presets |= {"experiment"} & {override.key_or_group for override in swept}
     below = tuple(f"{override.package or override.key_or_group.replace('/', '.')}." for override in swept)
 
     def handed_on(word: str) -> str:
-        override = parsed.get(word)
+        override = overrides.get(word)
         if override is None or not _sets_a_value(override):
             return word
         key = override.key_or_group
@@ -45,15 +45,16 @@ def _sets_a_value(override: Override) -> bool:
 def _of_one_value(word: str) -> str:
     """As a sweep; a word that Hydra would not give back as it was, such as null, stays."""
     key, _, value = word.partition("=")
-    marked, plain = _parsed(f"{key}=choice({value})"), _parsed(word)
+    marked, plain = parsed(f"{key}=choice({value})"), parsed(word)
     if marked is None or plain is None:
         return word
     (given_back,) = marked.sweep_string_iterator()
-    again = _parsed(f"{key}={given_back}")
+    again = parsed(f"{key}={given_back}")
     return word if again is None or again.value() != plain.value() else str(marked.input_line)
 
 
-def _parsed(word: str) -> Override | None:
+def parsed(word: str) -> Override | None:
+    """A word of the command line; None for a flag, and for what Hydra cannot read."""
     if word.startswith("-"):
         return None
     try:

@@ -161,3 +161,13 @@ def test_a_signal_ends_a_sweep_in_one_line_and_keeps_what_is_done(here):
     process.send_signal(signal.SIGTERM)
     _, text = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM and text == "rbctrl: SIGTERM; what is finished is kept\n"
+
+
+def test_status_reads_folders_that_are_half_written(here, capsys):
+    cell = here / "s" / "c-0"
+    (cell / "journal").mkdir(parents=True)
+    (cell / "journal" / "x.jsonl").write_bytes(b'{"rows":[{"it')
+    for text in (b"a: [1", b"\xff", b"[1]", b"overrides: 3", b""):
+        (cell / "config.yaml").write_bytes(text)
+        assert main(["status", "s"]) == 0
+        assert "1 cells" in capsys.readouterr().out
