@@ -131,7 +131,7 @@ def _seconds(rows: Sequence[Record]) -> float:
 
 def _words(folder: Path) -> tuple[str, ...]:
     """From config.yaml; none where that is damaged or of something else."""
-    from omegaconf import OmegaConf
+    from omegaconf import DictConfig, ListConfig, OmegaConf
     from yaml import YAMLError
 
     file = folder / "config.yaml"
@@ -139,5 +139,5 @@ def _words(folder: Path) -> tuple[str, ...]:
         node = OmegaConf.load(file) if file.is_file() else {}
     except (YAMLError, UnicodeDecodeError):
         return ()
-    words = node.get("overrides") if hasattr(node, "get") else None
-    return tuple(map(str, words)) if words and not isinstance(words, str) else ()
+    words = node.get("overrides") if isinstance(node, DictConfig) else None
+    return tuple(map(str, words)) if isinstance(words, ListConfig) else ()
