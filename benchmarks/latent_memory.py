@@ -37,9 +37,10 @@ from rbctrl.grids import Uniform
 from rbctrl.noise import GaussianNoise
 from rbctrl.operators import Downsample
 from rbctrl.priors.denoisers import UNet
+from rbctrl.priors.embedding import Embedding
 from rbctrl.priors.memory import Memory
 from rbctrl.priors.network import NetworkPrior
-from rbctrl.priors.prompted import Embedding, PromptedPrior
+from rbctrl.priors.prompted import PromptedPrior
 from rbctrl.process import ddim
 from rbctrl.schedules import DiscreteVP
 from rbctrl.solution import Solution

@@ -53,7 +53,7 @@ class Codec(nn.Module, ABC):
         """This codec for rows that have a prompt each, where rendering listens to it.
 
         Args:
-            prompts: embedded prompt and negative prompt of each row (`rbctrl.priors.prompted.Embedding`).
+            prompts: embedded prompt and negative prompt of each row (`rbctrl.priors.embedding.Embedding`).
         """
         return self
 

@@ -7,71 +7,16 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rbctrl.attention import Attention, NoAttention
 from rbctrl.attention.base import ITEM, lacking
 from rbctrl.checkpoints import RequiredFile
 from rbctrl.offload import SAMPLING, Part
 from rbctrl.priors.base import Estimate, Prior
-from rbctrl.priors.guidance import Condition, Guidance
+from rbctrl.priors.embedding import Embedding
+from rbctrl.priors.guidance import Guidance
 from rbctrl.priors.network import NetworkPrior
-
-
-class Embedding(nn.Module):
-    """An embedded prompt.
-
-    Args:
-        tokens: [L, D]; or [B, L, D], an embedded prompt of each row, and then pooled and images have a B, too.
-        pooled: [P], for networks that take one vector of the whole prompt, too.
-        images: [k, E], embeddings of k images, for networks that take those besides.
-    """
-
-    tokens: Tensor
-    pooled: Tensor | None
-    images: Tensor | None
-
-    def __init__(self, tokens: Tensor, pooled: Tensor | None = None, images: Tensor | None = None) -> None:
-        super().__init__()
-        for name, value in {"tokens": tokens, "pooled": pooled, "images": images}.items():
-            self.register_buffer(name, None if value is None else value.detach().float())
-
-    @property
-    def of_rows(self) -> bool:
-        """Whether each row has a prompt of its own."""
-        return self.tokens.ndim == 3
-
-    def rows(self, n: int) -> Condition:
-        """For n rows: tokens [n, L, D] and, where there are such, pooled [n, P] and images [n, k, E].
-
-        Raises:
-            ValueError: the rows have prompts of their own, and are not n.
-        """
-        if self.of_rows and len(self.tokens) != n:
-            raise ValueError(f"{len(self.tokens)} rows have a prompt each, and {n} rows were asked for")
-        return self.under(self.tokens.expand(n, -1, -1))
-
-    def under(self, tokens: Tensor) -> Condition:
-        """Other tokens [n, L, D] with this pooled vector and these images."""
-        more = (part for part in (self.pooled, self.images) if part is not None)
-        if self.of_rows:
-            return (tokens, *more)
-        return (tokens, *(part.expand(len(tokens), *part.shape) for part in more))
-
-    def beside(self, images: Tensor) -> Embedding:
-        """The same prompt with images [k, E]."""
-        return Embedding(self.tokens, self.pooled, images)
-
-    def zeros(self) -> Embedding:
-        """Zeros of the same shapes."""
-        return Embedding(*map(torch.zeros_like, (part[0] for part in self.rows(1))))
-
-    def same(self, other: Embedding) -> bool:
-        """Whether both say the same, to the last bit."""
-        n = len(self.tokens) if self.of_rows else 1
-        pairs = zip(self.rows(n), other.rows(n), strict=True)
-        return all(torch.equal(mine, theirs) for mine, theirs in pairs)
-
 
 _WAITS = "attention to an image of each item needs data whose items bring one, and a prompt: name a file"
 EmbedRows = Callable[[Sequence[str], Mapping[str, Tensor]], tuple[Embedding, Embedding]]
@@ -79,6 +24,9 @@ EmbedRows = Callable[[Sequence[str], Mapping[str, Tensor]], tuple[Embedding, Emb
 
 class PromptedPrior(Prior):
     """A `TextPrior`: classifier-free guidance around a network of x_t, time, tokens and, for some, a pooled vector.
+
+    One prompt for all rows that is the negative prompt, too, is evaluated once. Where each row has a prompt of its own
+    (`bind`) both are evaluated for every row, whatever the prompts: what a row costs does not depend on its batch.
 
     Args:
         denoiser: its network is network(x, time, tokens [B, L, D]) or network(x, time, tokens, pooled [B, P]).
@@ -149,6 +97,7 @@ class PromptedPrior(Prior):
 
     @property
     def evaluations(self) -> int:
+        """Of the network in one `predict`, of each row."""
         return 2 if self.single is None else 1
 
     @contextmanager

@@ -9,7 +9,7 @@ import torch
 
 from rbctrl.offload import size
 from rbctrl.pretrained import Source
-from rbctrl.priors.prompted import Embedding
+from rbctrl.priors.embedding import Embedding
 
 Encode = Callable[[Source, Sequence[str], torch.dtype], list[Embedding]]  # dtype: of T5, which is large; CLIP is fp32
 ROOM = 2**28  # bytes: 680 prompts of Stable Cascade, 32 of Flux

@@ -20,10 +20,11 @@ from rbctrl.codecs.convolutional import ConvCodec
 from rbctrl.data.base import Item
 from rbctrl.data.files import read_picture, square
 from rbctrl.data.shapes import Descriptions
+from rbctrl.priors.embedding import Embedding
 from rbctrl.priors.guidance import Guidance
 from rbctrl.priors.image_embeddings import required
 from rbctrl.priors.network import NetworkPrior
-from rbctrl.priors.prompted import Embedding, PromptedPrior
+from rbctrl.priors.prompted import PromptedPrior
 from rbctrl.schedules import DiscreteVP
 from rbctrl.shapes.networks import SIDE, ShapesDenoiser, ShapesDescriptor
 from rbctrl.shapes.words import parse, to_tokens

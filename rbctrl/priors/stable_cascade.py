@@ -19,11 +19,12 @@ from rbctrl.codecs import Codec, Previewer
 from rbctrl.codecs.effnet import ImageEncoder
 from rbctrl.pretrained import Folder, Source, source
 from rbctrl.priors.cascade_networks import StageC
+from rbctrl.priors.embedding import Embedding
 from rbctrl.priors.guidance import Guidance
 from rbctrl.priors.image_embeddings import embed_images, embed_references, fingerprint, required
 from rbctrl.priors.memory import Memory
 from rbctrl.priors.network import NetworkPrior
-from rbctrl.priors.prompted import Embedding, PromptedPrior
+from rbctrl.priors.prompted import PromptedPrior
 from rbctrl.priors.remembered import Remembered
 from rbctrl.priors.scheduler import check_cosine
 from rbctrl.priors.stage_b import CascadeCodec, Rendering, Stages

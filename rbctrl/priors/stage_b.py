@@ -17,10 +17,10 @@ from rbctrl.offload import SAMPLING, Part
 from rbctrl.pretrained import Source
 from rbctrl.priors.base import Estimate
 from rbctrl.priors.cascade_networks import StageB
+from rbctrl.priors.embedding import Embedding
 from rbctrl.priors.guidance import Guidance
 from rbctrl.priors.memory import Memory
 from rbctrl.priors.network import NetworkPrior
-from rbctrl.priors.prompted import Embedding
 from rbctrl.rng import ImageRNG
 from rbctrl.schedules import Cosine
 

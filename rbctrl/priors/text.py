@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from rbctrl.pretrained import Source
-from rbctrl.priors.prompted import Embedding
+from rbctrl.priors.embedding import Embedding
 
 log = logging.getLogger(__name__)
 

@@ -17,12 +17,13 @@ from rbctrl.codecs import Codec, Previewed
 from rbctrl.pretrained import Folder, Source
 from rbctrl.pretrained.base import content_hash
 from rbctrl.priors.content_words import TextTower
+from rbctrl.priors.embedding import Embedding
 from rbctrl.priors.guidance import Guidance
 from rbctrl.priors.image_embeddings import fingerprint, required
 from rbctrl.priors.ip_adapter import AdaptedPrior, AdaptedUNet, AdapterFiles
 from rbctrl.priors.memory import Memory
 from rbctrl.priors.network import NetworkPrior, Parameterization
-from rbctrl.priors.prompted import Embedding, PromptedPrior
+from rbctrl.priors.prompted import PromptedPrior
 from rbctrl.priors.remembered import Encode, Remembered
 from rbctrl.priors.text import EncodeAll, Texts
 from rbctrl.schedules import NoiseSchedule

@@ -6,9 +6,10 @@ from torch import nn
 
 from rbctrl.grids import Uniform
 from rbctrl.priors.base import TextPrior
+from rbctrl.priors.embedding import Embedding
 from rbctrl.priors.guidance import Guidance
 from rbctrl.priors.network import NetworkPrior
-from rbctrl.priors.prompted import Embedding, PromptedPrior
+from rbctrl.priors.prompted import PromptedPrior
 from rbctrl.process import ddim
 from rbctrl.schedules import VE, VP, DiscreteVP, RectifiedFlow
 
@@ -118,6 +119,39 @@ def test_both_branches_are_counted(guidance, count, x_t):
         prompt = prior.prompt_embedding().repeat(3, 1, 1).requires_grad_()
         torch.autograd.grad(process.estimate_prompted(x_t, 1, prompt).x0_hat.sum(), prompt)
     assert (process.evaluations.nfe, process.evaluations.vjp) == (count + 1, count + 1)
+
+
+def says(words):
+    """Prompts of rows; the negative prompt is that of DOG."""
+    said = [{"cat": CAT, "dog": DOG}[word] for word in words]
+    return tuple(
+        Embedding(torch.stack([e.tokens for e in each]), torch.stack([e.pooled for e in each]))
+        for each in (said, [DOG] * len(said))
+    )
+
+
+def test_what_a_row_costs_does_not_depend_on_its_batch(x_t, monkeypatch):
+    """A prompt that is the negative one, too, alone and beside another: both branches, and the same numbers."""
+    network = Listener()
+    settings = {"parameterization": "v", "time_input": "t", "network_schedule": VP(), "value_range": (-1, 1)}
+    rows = PromptedPrior(
+        NetworkPrior(network, **settings), lambda: (DOG, DOG), Guidance(7.5), embed_rows=lambda words, _: says(words)
+    )
+    rows.load()
+
+    def run(words, images):
+        process = ddim(rows.bind(words, {}), (1, 4, 4), 4, Uniform())
+        return process.estimate(images, 1).x0_hat, process.evaluations.nfe
+
+    together, spent = run(("dog", "cat", "dog"), x_t)
+    for k, word in enumerate(("dog", "cat", "dog")):
+        alone, nfe = run((word,), x_t[k : k + 1])
+        torch.testing.assert_close(alone, together[k : k + 1])
+        assert nfe == spent == 2
+    assert not torch.allclose(run(("cat",), x_t[:1])[0], together[:1], rtol=1e-2)
+    assert rows.evaluations == 1  # one prompt for all is another matter
+    monkeypatch.setattr(Embedding, "same", lambda mine, theirs: torch.equal(mine.tokens, theirs.tokens))
+    assert [run(words, x_t[:2])[1] for words in (("dog", "cat"), ("dog", "dog"))] == [2, 1]  # what looks at the batch
 
 
 def test_prompts_are_embedded_before_the_network_is_read():

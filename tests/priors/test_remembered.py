@@ -11,7 +11,7 @@ from rbctrl.attention import AFA
 from rbctrl.config import build
 from rbctrl.offload import size
 from rbctrl.pretrained import Folder
-from rbctrl.priors.prompted import Embedding
+from rbctrl.priors.embedding import Embedding
 from rbctrl.priors.remembered import Remembered
 from rbctrl.priors.stable_cascade import stable_cascade
 from rbctrl.priors.stable_diffusion import stable_diffusion
