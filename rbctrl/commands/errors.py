@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from rbctrl.commands.groups import groups, nearest
-from rbctrl.config import CONF_DIR
+from rbctrl.config import option_file, options
 
 FILE_ERRORS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}  # full, a limit, a quota
@@ -166,7 +166,7 @@ def _unknown_key(key: str, parent: DictConfig) -> str:
         [str(k) for k in content if k not in ("_target_", "_partial_", "hydra")] if isinstance(content, dict) else []
     )
     if not node:
-        known = sorted({*known, *groups(CONF_DIR)})
+        known = sorted({*known, *groups()})
         return f"there is no group or key {name!r}{nearest(name, known)}; there are {', '.join(known)}"
     target = content.get("_target_") if isinstance(content, dict) else None
     owner = f"{node} ({target})" if isinstance(target, str) else node
@@ -181,7 +181,7 @@ def _unknown_key(key: str, parent: DictConfig) -> str:
 
 def _bringing(group: str, name: str) -> list[str]:
     """The options of a group that set a key."""
-    found = {file.stem: OmegaConf.load(file) for file in sorted((CONF_DIR / group).glob("*.yaml"))}
+    found = {option: OmegaConf.load(option_file(group, option)) for option in options(group)}
     return [option for option, node in found.items() if not OmegaConf.is_missing(node, name) and name in node]
 
 

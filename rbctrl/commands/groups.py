@@ -8,19 +8,20 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from rbctrl.config import CONF_DIR
+from rbctrl.config import conf_dirs
 
 PACKAGE = Path(__file__).parents[1]
 
 
-def groups(conf_dir: Path = CONF_DIR) -> dict[str, list[str]]:
-    """Every group of a configuration folder with the names of its options, sorted; Hydra's own groups left out."""
+def groups() -> dict[str, list[str]]:
+    """Every group with the names of its options, both sorted; Hydra's own groups left out."""
     found: dict[str, list[str]] = {}
-    for file in sorted(conf_dir.glob("*/**/*.yaml")):
-        group = file.parent.relative_to(conf_dir)
-        if group.parts[0] != "hydra":
-            found.setdefault(group.as_posix(), []).append(file.stem)
-    return found
+    for place in conf_dirs():
+        for file in place.glob("*/**/*.yaml"):
+            group = file.parent.relative_to(place)
+            if group.parts[0] != "hydra":
+                found.setdefault(group.as_posix(), []).append(file.stem)
+    return {group: sorted(found[group]) for group in sorted(found)}
 
 
 def summary(file: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rbctrl.commands.groups import groups, nearest, summary
-from rbctrl.config import CONF_DIR
+from rbctrl.config import option_file
 
 
 def run(args: list[str]) -> int:
@@ -24,4 +24,4 @@ def run(args: list[str]) -> int:
 
 
 def _line(group: str, option: str) -> str:
-    return f"{group}={option:<22} {summary(CONF_DIR / group / f'{option}.yaml')}".rstrip()
+    return f"{group}={option:<22} {summary(option_file(group, option))}".rstrip()

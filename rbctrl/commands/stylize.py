@@ -26,7 +26,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 
 from rbctrl.commands.report import Parser
-from rbctrl.config import CONF_DIR, default_option, options
+from rbctrl.config import CONF_DIR, default_option, option_file, options
 from rbctrl.data.files import read_picture
 from rbctrl.literal import quoted
 from rbctrl.unwarned import unwarned
@@ -198,9 +198,7 @@ def _first(word: Any) -> str:  # noqa: ANN401  (an override of Hydra)
 
 
 def _listens(option: str) -> bool:
-    return bool(
-        re.search(r"^prompt:", (CONF_DIR / "prior" / f"{option}.yaml").read_text(encoding="utf-8"), re.MULTILINE)
-    )
+    return bool(re.search(r"^prompt:", option_file("prior", option).read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def _parser() -> Parser:

@@ -4,7 +4,7 @@
     controller.inner_steps=int(interval(1,8))      a whole number
     controller.eps=frozen,recomputed               one of these
 
-The space of a controller is `conf/tune/CONTROLLER.yaml`, in the current folder or shipped:
+The space of a controller is `conf/tune/CONTROLLER.yaml`, in the current folder, shipped, or of an installed package:
 
     fixed: [sampler=ddpm]            words of every trial
     space: [controller.zeta=...]     what varies; [] declares that there is nothing to tune
@@ -25,7 +25,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-from rbctrl.config import CONF_DIR
+from rbctrl.config import conf_dirs
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -110,7 +110,7 @@ def read_space(controller: str, operator: str, words: Sequence[str]) -> tuple[tu
 
 
 def _file(controller: str) -> Path | None:
-    files = [folder / "tune" / f"{controller}.yaml" for folder in (Path("conf"), CONF_DIR)]
+    files = [folder / "tune" / f"{controller}.yaml" for folder in (Path("conf"), *conf_dirs())]
     return next((file for file in files if file.is_file()), None)
 
 

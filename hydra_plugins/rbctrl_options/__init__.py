@@ -1,0 +1,1 @@
+"""Options of installed packages, where Hydra looks for plugins."""
