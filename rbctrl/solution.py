@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from rbctrl.observation import Evaluations, Observation
@@ -53,7 +54,7 @@ class Solution:
         return tuple(self.result.columns)
 
     def rows(self, keys: Sequence[tuple[str, int]], seed: int, scores: Mapping[str, Tensor]) -> list[dict[str, object]]:
-        """The rows of the table of results, one per (item, sample) of the batch.
+        """The rows of the table of results, one per (item, sample) of the batch; one that is not alive has no values.
 
         Args:
             keys: (item, sample) of each row.
@@ -68,7 +69,7 @@ class Solution:
             "final_cost": self.final_cost,
             "control_energy": result.control_energy,
         }
-        values = {name: column.tolist() for name, column in columns.items()}  # one copy to the host per column
+        values = {name: _of_living(column, result.alive).tolist() for name, column in columns.items()}  # one copy each
         shared = self.spent() | {"batch_size": len(keys)}
         return [
             {"item": item, "sample": sample, "seed": seed, "alive": alive}
@@ -76,3 +77,8 @@ class Solution:
             | shared
             for k, ((item, sample), alive) in enumerate(zip(keys, result.alive.tolist(), strict=True))
         ]
+
+
+def _of_living(column: Tensor, alive: Tensor) -> Tensor:
+    """NaN where a row is not alive; counts stay."""
+    return column.where(alive.to(column.device), torch.nan) if column.is_floating_point() else column
