@@ -13,6 +13,7 @@ from rbctrl.priors import NetworkPrior
 from rbctrl.process import Step
 from rbctrl.schedules import VE, VP
 from rbctrl.testing import CheckError, check_controller, check_cost, check_prior
+from rbctrl.testing.report import as_text
 from rbctrl.testing.worlds import UnitGaussian, unit_prior
 
 
@@ -104,6 +105,12 @@ def test_a_prior_with_a_batch_statistic_is_named():
     )
     with pytest.raises(CheckError, match="alone is denoised otherwise"):
         check_prior(prior)
+
+
+def test_a_check_that_is_repeated_is_one_line_with_its_largest_value():
+    report = [("rows", 0.0), ("rows", 0.5), ("rows", 0.25), ("fp32", 1e-7), ("psnr at 0.1", 20.0)]
+    lines = as_text(report).splitlines()
+    assert [line.split() for line in lines] == [["level", "psnr"], ["0.1", "20"], ["rows", "0.5"], ["fp32", "1e-07"]]
 
 
 def test_the_unit_gaussian_is_exact():

@@ -12,8 +12,8 @@ from rbctrl.checkpoints import RequiredFile, read_tensors
 from rbctrl.priors.labels import ClassLabel, labelled
 from rbctrl.priors.memory import Memory
 from rbctrl.priors.network import NetworkPrior
+from rbctrl.priors.unet_checkpoint import load as load_unet
 from rbctrl.priors.unet_layout import UNetLayout
-from rbctrl.priors.unet_layout import load as load_unet
 from rbctrl.schedules import DiscreteVP, NoiseSchedule
 
 

@@ -19,8 +19,8 @@ from rbctrl.codecs.autoencoder import Quantize
 from rbctrl.codecs.first_stage import FirstStageLayout, config
 from rbctrl.codecs.first_stage import load as load_first_stage
 from rbctrl.priors.network import NetworkPrior
+from rbctrl.priors.unet_checkpoint import load as load_unet
 from rbctrl.priors.unet_layout import UNetLayout
-from rbctrl.priors.unet_layout import load as load_unet
 from rbctrl.schedules import DiscreteVP, NoiseSchedule
 
 _RAW, _EMA, _FIRST_STAGE = "model.diffusion_model.", "model_ema.diffusion_model", "first_stage_model."

@@ -169,12 +169,8 @@ class GaussianMixture(Prior):
         if obs is not None:
             matrix = self._operator_matrix(obs) / obs.sigma_y
             precision = precision + (matrix.mT @ matrix)[:, None]
-            h = (
-                h
-                + torch.einsum("bmd,bm->bd", matrix.expand(len(like), -1, -1), obs.y.flatten(1).double() / obs.sigma_y)[
-                    :, None
-                ]
-            )
+            y = obs.y.flatten(1).double() / obs.sigma_y
+            h = h + torch.einsum("bmd,bm->bd", matrix.expand(len(like), -1, -1), y)[:, None]
         factor = torch.linalg.cholesky(precision)
         covariances = torch.cholesky_inverse(factor)
         if len(covariances) == 1:  # the rows share it, and one product does for all

@@ -18,6 +18,7 @@ from rbctrl.checkpoints import RequiredFile
 from rbctrl.codecs import Codec, Previewer
 from rbctrl.codecs.effnet import ImageEncoder
 from rbctrl.pretrained import Folder, Source, source
+from rbctrl.priors.cascade_codec import CascadeCodec
 from rbctrl.priors.cascade_networks import StageC
 from rbctrl.priors.embedding import Embedding
 from rbctrl.priors.guidance import Guidance
@@ -27,7 +28,7 @@ from rbctrl.priors.network import NetworkPrior
 from rbctrl.priors.prompted import PromptedPrior
 from rbctrl.priors.remembered import Remembered
 from rbctrl.priors.scheduler import check_cosine
-from rbctrl.priors.stage_b import CascadeCodec, Rendering, Stages
+from rbctrl.priors.stage_b import Rendering, Stages
 from rbctrl.priors.text import EncodeAll, Texts, encode_cascade
 from rbctrl.schedules import Cosine
 

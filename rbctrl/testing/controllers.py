@@ -58,9 +58,7 @@ def _check_on(run: Run, controller: Controller) -> Report:
             "a step carries an autograd graph: open enable_grad in the narrowest block and detach what leaves"
         )
     require(report, "again", _gap(sample(run, controller), whole), 0, "the same run later differs by {}")
-    clouds = torch.arange(len(whole.x)).view(
-        -1, controller.population
-    )  # one row each, unless rows depend on each other
+    clouds = torch.arange(len(whole.x)).view(-1, controller.population)  # of one row, unless rows depend on each other
     for rows in [*clouds, clouds.flip(0).flatten()]:
         gap = _gap(sample(run.take(rows), controller), _take(whole, rows))
         require(report, "rows", gap, 1e-8, f"rows {rows.tolist()} alone differ from the batch by {{}}: reduce per row")

@@ -36,8 +36,12 @@ def describe(value: object) -> str:
 
 
 def as_text(report: Report) -> str:
-    """A line for each check; checks named "what at level" make one table with a line for each level."""
-    plain = [f"  {check:<20} {value:.3g}" for check, value in report if " at " not in check]
+    """A line for each check, with its largest value; those named "what at level" make a table of levels."""
+    largest: dict[str, float] = {}
+    for check, value in report:
+        if " at " not in check:
+            largest[check] = max(value, largest.get(check, value))
+    plain = [f"  {check:<20} {value:.3g}" for check, value in largest.items()]
     levels: dict[str, dict[str, float]] = {}
     for check, value in report:
         name, _, level = check.partition(" at ")

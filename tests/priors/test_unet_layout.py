@@ -5,7 +5,8 @@ import torch
 from priors.originals import OriginalUNet, randomise
 
 from rbctrl.checkpoints import shapes
-from rbctrl.priors.unet_layout import UNetLayout, build, load, names, rename
+from rbctrl.priors.unet_checkpoint import load, names, rename
+from rbctrl.priors.unet_layout import UNetLayout, build
 
 ADM = UNetLayout(32, (1, 2, 2), 1, (4,), 16, out_channels=6)
 DEEPER = UNetLayout(32, (1, 1, 2), 2, (2, 4), 16, out_channels=6)
