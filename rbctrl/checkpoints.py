@@ -7,6 +7,7 @@ Nothing is ever run that a file brings along: safetensors hold tensors only, and
 from __future__ import annotations
 
 import hashlib
+import math
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -52,6 +53,13 @@ class RequiredFile:
     def present(self) -> bool:
         """Whether it is here: at its path, or in the cache of the hub."""
         return self.path.exists() or (_is_hub_id(self.place) and _cached(self.place))
+
+    def size(self) -> float:
+        """Bytes at its path; inf of a repository, whose files are not known before they are read."""
+        if not self.path.exists():
+            return math.inf if _is_hub_id(self.place) else 0.0
+        files = self.path.rglob("*") if self.path.is_dir() else [self.path]
+        return float(sum(file.stat().st_size for file in files if file.is_file()))
 
     def find(self) -> Path:
         """The path.

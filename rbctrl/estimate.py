@@ -8,7 +8,8 @@ read and timed on a few calls (`rbctrl.timing`),
     seconds = rest + sum over denoiser, decoder and encoder of  calls t_forward + pullbacks (t_both - t_forward)
 
 per image, in batches as large as the run's; a network that the run would compile is timed without that. Embedding
-prompts and reference images is not counted. Priors without weights run as they are.
+prompts and reference images is not counted. Priors without weights run as they are. Weights beyond `LARGE` are read
+onto a GPU only: plans are made on login nodes, too, where the time of a network would be another one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
+import torch
+
 from rbctrl.cell import Cell
 from rbctrl.data.base import Batch
 from rbctrl.experiment import Experiment
@@ -28,6 +31,8 @@ from rbctrl.results import ResultStore, read_rows
 from rbctrl.solution import Solution
 from rbctrl.solver import Solver
 from rbctrl.timing import Timer
+
+LARGE = 2**30  # bytes of weights
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,8 @@ class Estimator:
         first = rehearsing.solve(batch, experiment.seed)
         if not first.evaluations.nfe and not stub.calls:  # a classical method: nothing is read
             return _cost(first)
+        if torch.device(solver.device).type == "cpu" and sum(file.size() for file in solver.prior.files()) > LARGE:
+            return Cost()
         solver.load()
         timer = self._timer(experiment, batch, shape)
         stub.evaluations = timer.evaluations(solver)

@@ -1,8 +1,11 @@
 """What a cell is said to cost is what it costs."""
 
+import math
+
 import pytest
 import torch
 
+from rbctrl.checkpoints import RequiredFile
 from rbctrl.cli import load_experiment
 from rbctrl.estimate import Cost, Estimator
 from rbctrl.priors import GaussianMixture
@@ -40,6 +43,18 @@ def test_of_a_classical_method_no_weights_are_read(tmp_path, monkeypatch):
     experiment = load_experiment(*LEAVES, "controller=tv")
     monkeypatch.setattr(type(experiment.prior), "load", lambda self: pytest.fail("weights were read"))
     assert Estimator(tmp_path).cost(experiment, {}).nfe == 0
+
+
+@pytest.mark.parametrize(("n_bytes", "counted"), [(8, True), (9, False)])
+def test_on_a_cpu_large_weights_are_not_read(tmp_path, monkeypatch, n_bytes, counted):
+    weights = tmp_path / "weights"
+    (weights / "unet").mkdir(parents=True)
+    (weights / "unet" / "model.safetensors").write_bytes(bytes(n_bytes))
+    experiment = load_experiment(*LEAVES, "prior=photo", "controller=none")
+    monkeypatch.setattr("rbctrl.estimate.LARGE", 8)
+    monkeypatch.setattr(type(experiment.prior), "files", lambda self: (RequiredFile(str(weights), "nowhere"),))
+    assert (Estimator(tmp_path).cost(experiment, {}).nfe == 3) == counted
+    assert RequiredFile("owner/name", "nowhere").size() == math.inf
 
 
 def test_the_stand_in_is_the_exact_denoiser_of_white_noise():

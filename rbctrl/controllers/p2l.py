@@ -81,7 +81,7 @@ class P2L(Controller):
         x_T, state = super().start(run)
         if self.inner_steps > 0:
             prompt = run.process.prior.prompt_embedding().to(x_T.device)
-            prompt = prompt.expand(len(x_T), *prompt.shape)
+            prompt = prompt.expand(len(x_T), *prompt.shape[-2:])
             state = {"prompt": prompt, "m": torch.zeros_like(prompt), "v": torch.zeros_like(prompt)}
         return x_T, state
 

@@ -156,7 +156,7 @@ class TextPrior(Protocol):
     """What a prior that listens to a prompt offers to controllers that tune it; prompts are embeddings [B, L, D]."""
 
     def prompt_embedding(self) -> Tensor:
-        """[L, D], the embedding that `predict` uses; needs `load`."""
+        """[L, D], or [B, L, D] of rows with prompts of their own: the embedding that `predict` uses; needs `load`."""
 
     def predict_prompted(self, x_t: Tensor, t: Tensor, prompt: Tensor) -> Estimate:
         """As `predict`, under a prompt [B, L, D] of each row; differentiable in it. No guidance."""

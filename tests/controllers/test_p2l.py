@@ -109,6 +109,24 @@ def test_it_tunes_the_prompt_of_stable_diffusion(tmp_path):
     assert sample(run, P2L(1, 0.01, project_every=1)).alive.all()
 
 
+class OneEach(FakeText):
+    """Each row has a prompt of its own, 0 for row 0, 1 for row 1."""
+
+    def prompt_embedding(self):
+        one = super().prompt_embedding()
+        return torch.stack([one, one + 1])
+
+
+def test_rows_with_prompts_of_their_own_start_from_them():
+    both = latent_run(Downsample(2), OneEach(), n=2)
+    other = latent_run(Downsample(2), FakeText(), n=2)
+    _, state = P2L(1, 0.05).start(both)
+    assert torch.equal(state["prompt"], both.process.prior.prompt_embedding())
+    ours, theirs = sample(both, P2L(1, 0.05, project_every=2)).x, sample(other, P2L(1, 0.05, project_every=2)).x
+    torch.testing.assert_close(ours[0], theirs[0])
+    assert not torch.allclose(ours[1], theirs[1], atol=1e-3)
+
+
 class Bent(Operator):
     def forward(self, image):
         return image.square()
