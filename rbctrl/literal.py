@@ -12,6 +12,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from rbctrl.kinds import check_kinds
+
 
 def literal(node: Any) -> Any:  # noqa: ANN401
     """A node of a resolved configuration such that OmegaConf, once it resolves it, gives the node back."""
@@ -23,7 +25,12 @@ def literal(node: Any) -> Any:  # noqa: ANN401
 
 
 def to_instantiate(node: Mapping[str, object]) -> DictConfig:
-    """A resolved configuration for Hydra's `instantiate`, which resolves twice: each constructor gets its text."""
+    """A resolved configuration for Hydra's `instantiate`, which resolves twice: each constructor gets its text.
+
+    Raises:
+        ValueError: a value is of another kind than its argument (`rbctrl.kinds`).
+    """
+    check_kinds(node)
     return OmegaConf.create(literal(literal(node)))
 
 
