@@ -6,10 +6,15 @@ key=value changes whatever it changes there. With --content it is operator=paral
 is controller=rb_modulation, sampler=ddim on a uniform grid, guidance of 5, the size that the prior was trained at, and
 references reduced to the size of the previews that costs see. A prompt may hold any characters.
 
+Several pictures, --style a.png b.png, make a style between them, in the middle or by --style-weights 0.7 0.3: the
+control follows the weighted mean of their features, and attention=afa the weighted mean of attentions. The first is
+the item of the rows, and what a metric with a descriptor of its own compares with.
+
 Examples:
     rbctrl stylize prior=sdxl attention=ip_adapter --style ref.png --prompt "a cat, sitting"
     rbctrl stylize prior=sdxl --style ref.png --content me.png --mask mask.png --prompt "a man" cost.weights.content=0.5
     rbctrl stylize -m prior=sdxl controller=none,rb_modulation 'seed=range(4)' --style ref.png --prompt "a cat"
+    rbctrl stylize prior=shapes attention=afa --style a.png b.png --style-weights 0.7 0.3 --prompt "two stars topleft"
     rbctrl stylize prior=sd15 --descriptor gram --style ref.png --prompt "a cat" controller.lr=0.05
 """
 
@@ -25,7 +30,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 
-from rbctrl.commands.report import Parser
+from rbctrl.commands.stylize_options import parse
 from rbctrl.config import CONF_DIR, default_option, option_file, options
 from rbctrl.data.files import read_picture
 from rbctrl.literal import quoted
@@ -49,7 +54,7 @@ def run(args: list[str]) -> int:
     """
     from rbctrl.commands.run import run as run_words
 
-    given = _parser().parse_intermixed_args(args)
+    given = parse(args, __doc__ or "")
     return run_words([*(["-m"] if given.multirun else []), *words(given)])
 
 
@@ -64,7 +69,7 @@ def words(given: argparse.Namespace) -> list[str]:
     first = [_first(word) for word in own]
     composed = Composed.of([*first, *_problem(given)])
     made = [*_problem(given), *composed.defaults(), *composed.references(given)]
-    made += [*composed.descriptor(given.descriptor, keys), *composed.size(given.size)]
+    made += [*composed.between(given), *composed.descriptor(given.descriptor, keys), *composed.size(given.size)]
     made = [word for word in made if word.lstrip("+").partition("=")[0] not in keys]
     composed = Composed.of([*first, *made])
     composed.check_weights()
@@ -120,11 +125,31 @@ class Composed:
         return made
 
     def references(self, given: argparse.Namespace) -> list[str]:
-        """Those of the attention, if it takes any and has not got them by itself."""
-        places, taken = {"style": given.style, "content": given.content}, list(self.cfg.attention)
+        """Those of the attention, if it takes any and has not got them by itself.
+
+        Raises:
+            ValueError: it takes one style, and there are several.
+        """
+        several, taken = len(given.style) > 1, list(self.cfg.attention)
+        if several and "style" in taken and "style_weights" not in taken:
+            raise ValueError(
+                f"attention={self.choices['attention']} takes one style, and --style names {len(given.style)}: "
+                "attention=afa mixes several, and attention=none leaves them to the control"
+            )
+        places = {"style": given.style if several else given.style[0], "content": given.content}
         wanted = {kind: place for kind, place in places.items() if place is not None and kind in taken}
         known = {kind: self.cfg.attention.get(kind) for kind in wanted}  # None where it is missing
-        return [f"attention.{kind}={quoted(place)}" for kind, place in wanted.items() if place != known[kind]]
+        made = [f"attention.{kind}={_value(place)}" for kind, place in wanted.items() if place != known[kind]]
+        if several and "style" in taken and given.style_weights is not None:
+            made.append(f"attention.style_weights={given.style_weights}")
+        return made
+
+    def between(self, given: argparse.Namespace) -> list[str]:
+        """Several styles as y of the operator."""
+        if len(given.style) == 1:
+            return []
+        weights = given.style_weights or [1 / len(given.style)] * len(given.style)
+        return [f"++{self.parts[0]}.towards={_value(given.style[1:])}", f"++{self.parts[0]}.share={weights[1:]}"]
 
     def descriptor(self, name: str | None, keys: set[str]) -> list[str]:
         """The choice of the descriptors: the named one; else the prior's own, if it has one.
@@ -146,7 +171,7 @@ class Composed:
 
     def size(self, pixels: int | None) -> list[str]:
         """Side of the image: as asked for, as a preset says, as the prior was trained; else that of the reference."""
-        pixels = pixels or self.cfg.data.size or TRAINED_AT.get(self.choices["prior"])
+        pixels = self.cfg.data.size or TRAINED_AT.get(self.choices["prior"]) if pixels is None else pixels
         return [] if pixels is None else [f"data.size={pixels}", "+data.enlarge=true"]
 
     def check_weights(self) -> None:
@@ -175,7 +200,7 @@ class Composed:
 
 def _problem(given: argparse.Namespace) -> list[str]:
     """The inverse problem: data, operator, noise and cost."""
-    made = ["data=folder", f"data.path={quoted(given.style)}", "noise=none"]
+    made = ["data=folder", f"data.path={quoted(given.style[0])}", "noise=none"]
     if given.content is None:
         return [*made, "operator=style", "cost=cosine"]
     made += ["operator=parallel", "cost=parts", f"operator.parts.content.reference={quoted(given.content)}"]
@@ -186,8 +211,13 @@ def _pictures(given: argparse.Namespace) -> list[tuple[int, ...]]:
     """The shapes of the pictures, the reference first."""
     if given.mask is not None and given.content is None:
         raise ValueError("--mask outlines the subject of a content picture: give --content, too")
-    named = {"--style": given.style, "--content": given.content, "--mask": given.mask}
-    return [tuple(read_picture(path, name).shape) for name, path in named.items() if path is not None]
+    named = [*(("--style", path) for path in given.style), ("--content", given.content), ("--mask", given.mask)]
+    return [tuple(read_picture(path, name).shape) for name, path in named if path is not None]
+
+
+def _value(place: str | Sequence[str]) -> str:
+    """A path, or a list of some, as the value of a word."""
+    return quoted(place) if isinstance(place, str) else f"[{','.join(map(quoted, place))}]"
 
 
 def _first(word: Any) -> str:  # noqa: ANN401  (an override of Hydra)
@@ -199,25 +229,3 @@ def _first(word: Any) -> str:  # noqa: ANN401  (an override of Hydra)
 
 def _listens(option: str) -> bool:
     return bool(re.search(r"^prompt:", option_file("prior", option).read_text(encoding="utf-8"), re.MULTILINE))
-
-
-def _parser() -> Parser:
-    doc, _, epilog = (__doc__ or "").partition("Examples:\n")
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog="rbctrl stylize", description=doc, epilog=f"examples:\n{epilog}", formatter_class=raw)
-    add = parser.add_argument
-    add(
-        "words",
-        nargs="*",
-        metavar="key=value",
-        help="settings of the run: prior, attention, controller, experiment ...",
-    )
-    add("--style", required=True, metavar="FILE", help="the picture whose style is followed")
-    add("--prompt", required=True, metavar="TEXT", help="what the image shows; --prompt=TEXT if it begins with a dash")
-    add("--content", metavar="FILE", help="a picture whose content is followed as well")
-    add("--mask", metavar="FILE", help="white where the subject of --content is; what is black does not count")
-    add("--negative-prompt", metavar="TEXT", help="what guidance leads away from")
-    add("--descriptor", metavar="NAME", help=f"of the style: {', '.join(options('operator/descriptor'))}")
-    add("--size", type=int, metavar="PX", help="side of the image, a square; pictures are cropped to their middle")
-    add("-m", "--multirun", action="store_true", help="a sweep, key=a,b")
-    return parser

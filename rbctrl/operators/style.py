@@ -4,11 +4,15 @@
 
 The reference is the item that a run measures, so rows, pictures and report are those of any other operator; or it is a
 picture of the operator's own, whatever the item is. Its features are computed once for a batch, before the first step.
-With noise=none and cost=cosine a controller then follows the style of the reference.
+With noise=none and cost=cosine a controller then follows the style of the reference. With more pictures, y lies between
+the features of all,
+
+    y = (1 - sum_k s_k) Psi(reference) + sum_k s_k Psi(towards_k)
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import ClassVar, Literal, get_args
 
@@ -34,8 +38,9 @@ class Style(Operator):
     Args:
         descriptor: Psi.
         reference: a picture that y is measured of; None: the item.
-        towards: a second picture; y is then on the way from the features of the first to those of this one.
-        share: of the second in y, from 0 to 1: style interpolation (Rout et al., Figure 19, whose rule is not given).
+        towards: a second picture, or several more; y is then between the features of the first and those of these.
+        share: of the second in y, or of each of several, from 0 to 1 in all: style interpolation (Rout et al., Figure
+            19, whose rule is not given).
         mask: a picture, white where the subject is; the rest of the reference is black to the descriptor. It is resized
             to what it is laid over.
         masked: "reference", as in RB-Modulation's demo, or "both": the generated image, too, which then counts only
@@ -44,7 +49,7 @@ class Style(Operator):
             Cascade, a reference as sharp as a photograph asks for detail that no preview has.
 
     Raises:
-        ValueError: no such `masked`, a size below 1, or a share out of range.
+        ValueError: no such `masked`, a size below 1, a share out of range, or not one share for each further picture.
     """
 
     y_is: ClassVar[str] = "features"
@@ -57,18 +62,18 @@ class Style(Operator):
         mask: str | None = None,
         masked: Masked = "reference",
         size: int | None = None,
-        towards: str | None = None,
-        share: float = 0.5,
+        towards: str | Sequence[str] | None = None,
+        share: float | Sequence[float] = 0.5,
     ) -> None:
         super().__init__()
         if masked not in get_args(Masked):
             raise ValueError(f"masked is 'reference' or 'both', got {masked!r}")
         if size is not None and size < 1:
             raise ValueError(f"size is at least 1 pixel, got {size}")
-        if not 0 <= share <= 1:
-            raise ValueError(f"share is the part of the second picture, from 0 to 1, got {share}")
-        self.descriptor, self.masked, self.size, self.share = descriptor, masked, size, share
-        self.reference, self.mask, self.towards = reference, mask, towards
+        self.descriptor, self.masked, self.size = descriptor, masked, size
+        self.reference, self.mask = reference, mask
+        self.towards = (towards,) if isinstance(towards, str) else tuple(towards or ())
+        self.shares = _shares(share, self.towards)
 
     def draw(self, rng: ImageRNG, shape: tuple[int, ...]) -> Style:
         """The operator of images of this shape; nothing is random.
@@ -82,7 +87,9 @@ class Style(Operator):
         measured = shape if self.picture is None else tuple(self.picture.shape)
         if self.outline is not None:
             _check_proportions(self.outline.shape[1:], measured[1:], self.mask)
-        _ = self.second  # whether it can be read
+            if not self.outline.any():
+                raise ValueError(f"the mask {self.mask} is black everywhere: it is white where the subject is")
+        _ = self.others  # whether they can be read
         drawn = with_buffers(self)
         drawn.shape = tuple(shape)
         return drawn
@@ -92,10 +99,11 @@ class Style(Operator):
         seen = image if self.picture is None else self.picture[None].to(image)
         if self.outline is not None:
             seen = _inside(seen, self.outline.to(image))
-        y = self.descriptor(self._reduced(seen))
-        if self.second is not None:
-            other = self.descriptor(self._reduced(self.second[None].to(image)))
-            y = torch.lerp(y, other.expand_as(y), self.share)
+        y, weight = self.descriptor(self._reduced(seen)), 1 - sum(self.shares)
+        for picture, share in zip(self.others, self.shares):
+            other = self.descriptor(self._reduced(picture[None].to(image)))
+            weight += share  # of all so far
+            y = torch.lerp(y, other.expand_as(y), share / weight if share else 0.0)
         return y.expand(len(image), -1)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -131,8 +139,8 @@ class Style(Operator):
         self.descriptor.load()
 
     def files(self) -> tuple[RequiredFile, ...]:
-        places = {"reference": self.reference, "mask": self.mask, "towards": self.towards}
-        own = (RequiredFile(p, "a picture of yours", f"operator.{n}") for n, p in places.items() if p is not None)
+        places = [("reference", self.reference), ("mask", self.mask), *(("towards", place) for place in self.towards)]
+        own = (RequiredFile(p, "a picture of yours", f"operator.{n}") for n, p in places if p is not None)
         return (*self.descriptor.files(), *own)
 
     def fingerprint(self) -> str:
@@ -144,9 +152,9 @@ class Style(Operator):
         return None if self.reference is None else read_picture(self.reference, "operator.reference")
 
     @cached_property
-    def second(self) -> Tensor | None:
-        """The picture that y leads towards, [3, H, W]."""
-        return None if self.towards is None else read_picture(self.towards, "operator.towards")
+    def others(self) -> tuple[Tensor, ...]:
+        """The pictures that y leads towards, [3, H, W] each."""
+        return tuple(read_picture(place, "operator.towards") for place in self.towards)
 
     @cached_property
     def outline(self) -> Tensor | None:
@@ -165,6 +173,17 @@ def _inside(image: Tensor, outline: Tensor) -> Tensor:
     if outline.shape[1:] != image.shape[2:]:
         outline = F.interpolate(outline[None], image.shape[2:], mode="bilinear", antialias=True)[0]
     return (image + 1) * outline - 1
+
+
+def _shares(share: float | Sequence[float], towards: Sequence[str]) -> tuple[float, ...]:
+    """The part of each further picture in y."""
+    shares = tuple(share) if isinstance(share, Sequence) else (share,) * min(len(towards), 1)
+    if len(shares) != len(towards):
+        raise ValueError(f"share is one number for each picture of towards, {len(towards)}, got {share!r}")
+    checked = shares or (share,)
+    if not all(0 <= part <= 1 for part in checked) or sum(checked) > 1 + 1e-6:
+        raise ValueError(f"share is the part of each further picture, in all from 0 to 1, got {share}")
+    return shares
 
 
 def _check_proportions(mask: torch.Size, reference: tuple[int, ...], file: str | None) -> None:

@@ -11,7 +11,8 @@ from PIL import Image
 
 from rbctrl.cli import main
 from rbctrl.commands.run import compose
-from rbctrl.commands.stylize import _parser, words
+from rbctrl.commands.stylize import words
+from rbctrl.commands.stylize_options import parse
 from rbctrl.literal import quoted
 from rbctrl.pictures import image_path
 
@@ -48,7 +49,7 @@ STYLE = ["--style", "ref, a=b.png"]
 
 def made(*args):
     """The resolved configuration that the words of the command compose."""
-    return OmegaConf.to_container(compose(words(_parser().parse_intermixed_args([*args]))), resolve=True)
+    return OmegaConf.to_container(compose(words(parse([*args]))), resolve=True)
 
 
 def cells_of(study):
@@ -123,6 +124,18 @@ def test_content_is_a_part_of_its_own_inside_its_mask():
     assert {part["descriptor"]["_target_"] for part in gram.values()} == {"rbctrl.descriptors.FilterGram"}
 
 
+def test_several_styles_are_for_the_attention_and_for_the_control():
+    """Whatever the order: a setting behind the files of --style is a setting, and a file may have "=" in its name."""
+    given = ["--style", "obj.png", STYLE[1], "prior=shapes", "attention=afa", "--style-weights", "3", "1", "seed=5"]
+    cfg = made("--prompt=two stars", *given)  # 3 : 1
+    assert cfg["seed"] == 5 and cfg["data"]["path"] == "obj.png"
+    assert cfg["attention"]["style"] == ["obj.png", STYLE[1]] and cfg["attention"]["style_weights"] == [0.75, 0.25]
+    assert cfg["operator"]["towards"] == [STYLE[1]] and cfg["operator"]["share"] == [0.25]
+    cfg = made("--prompt=a cat", "prior=sd15", "--descriptor=gram", *STYLE, "--style=obj.png", "--content=obj.png")
+    assert cfg["operator"]["parts"]["style"]["share"] == [0.5] and "style" not in cfg["attention"]
+    assert made("--prompt=star", "prior=shapes", *STYLE)["operator"]["towards"] is None
+
+
 def test_content_and_style_run_and_leave_a_row(capsys):
     both = ["--content=obj.png", "--mask=mask.png", "study=both"]
     assert main(["stylize", *SD, *STYLE, *both, "--descriptor=gram", "--prompt=a cat"]) == 0
@@ -141,7 +154,7 @@ def test_the_attention_gets_the_references_where_it_takes_them():
 
 def test_a_sweep_over_attention_needs_no_reference_of_those_that_have_none():
     given = ["-m", "experiment=cascade", "attention=afa_reference,none", *STYLE, "--prompt=a cat"]
-    made_words = words(_parser().parse_intermixed_args(given))
+    made_words = words(parse(given))
     assert not any(word.startswith("attention.") for word in made_words)
     for attention, style in (("afa_reference", STYLE[1]), ("none", None)):
         cell = [word for word in made_words if not word.startswith("attention=")] + [f"attention={attention}"]
@@ -175,6 +188,13 @@ def test_a_preset_keeps_what_it_chooses():
         (["prior=sd15", "--prompt", "x", "operator=sr4"], "stylize sets operator itself, by --style and --content"),
         (["prior=sd15", "--prompt", "x", "prior.prompt=y"], "stylize sets prior.prompt itself, by --prompt"),
         (["prior=sd15", "--prompt", "x", "--descriptor=gram_vgg"], "; --descriptor gram needs none"),
+        (["prior=shapes", "--prompt", "x", "--size=0"], "data.size is 0, but has to be a positive whole number"),
+        (["prior=shapes", "--prompt", "x", *STYLE, "obj.png", "none.png"], "there is no picture 'none.png' (--style)"),
+        (
+            ["attention=concat", *STYLE, "obj.png", "prior=shapes", "--prompt", ""],
+            "attention=concat takes one style, and",
+        ),
+        (["prior=shapes", "--prompt", "x", *STYLE, "--style-weights", "1", "2"], "each of the 1 pictures of --style"),
         (["prior=sd16", "--prompt", "x"], "prior has no option 'sd16'"),
         (["prior=sd15", "--prompt", "x", "--descriptor=gram", "prior.model=/none"], "no weights at /none: it is publ"),
         (["prior=sd15", "--prompt", "x", "--descriptor=csd", "prior.model=sd"], "csd.bin holds more than tensors"),

@@ -134,8 +134,26 @@ def test_y_goes_from_one_picture_to_another(tmp_path):
         torch.testing.assert_close(make_run(operator).obs.y, expected, rtol=0, atol=1e-6)
         assert operator.descriptor.calls == [1, 1]
     assert [file.setting for file in operator.files()] == ["operator.reference", "operator.towards"]
-    with pytest.raises(ValueError, match="from 0 to 1, got 1.5"):
-        Style(Colours(), share=1.5)
+
+
+def test_y_is_the_weighted_mean_of_several_pictures(tmp_path):
+    files = [save(tmp_path / f"{k}.png", picture(k)) for k in (5, 6, 7)]
+    ends = [make_run(loaded(Style(Colours(), reference=path))).obs.y for path in files]
+    for shares in ((0.5, 0.2), (0.0, 1.0), (1.0, 0.0), (0.0, 0.0), (0.6, 0.4)):
+        operator = loaded(Style(Colours(), reference=files[0], towards=files[1:], share=shares))
+        expected = (1 - sum(shares)) * ends[0] + shares[0] * ends[1] + shares[1] * ends[2]
+        torch.testing.assert_close(make_run(operator).obs.y, expected, rtol=0, atol=1e-6)
+    assert not torch.allclose(ends[1], ends[2], atol=1e-2)  # the order of shares matters
+    assert len(operator.files()) == 3
+
+
+def test_shares_are_of_the_further_pictures():
+    for share, towards in ((1.5, None), (float("nan"), "b.png"), ([0.6, 0.6], ["b.png", "c.png"])):
+        with pytest.raises(ValueError, match="in all from 0 to 1, got"):
+            Style(Colours(), towards=towards, share=share)
+    for share, towards in ((0.5, ["b.png", "c.png"]), ([0.5], None), ([0.2, 0.2], "b.png")):
+        with pytest.raises(ValueError, match="one number for each picture of towards"):
+            Style(Colours(), towards=towards, share=share)
 
 
 def test_what_is_outside_the_mask_is_black_to_the_descriptor(tmp_path):
@@ -188,6 +206,9 @@ def test_bad_references_are_refused_before_weights_are_read(tmp_path):
     ):
         with pytest.raises(error, match=words):
             Style(Colours(), **options).draw(rng, (3, 8, 8))
+    Image.new("L", (8, 8)).save(tmp_path / "black.png")
+    with pytest.raises(ValueError, match="black.png is black everywhere: it is white where the subject is"):
+        Style(Colours(), mask=str(tmp_path / "black.png")).draw(rng, (3, 8, 8))
     with pytest.raises(ValueError, match=r"sees images \[3, H, W\], and these are \[1, 8, 8\]"):
         Style(Colours()).draw(rng, (1, 8, 8))
     with pytest.raises(ValueError, match="masked is 'reference' or 'both'"):
