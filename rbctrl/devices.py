@@ -31,6 +31,8 @@ def pick_device(name: str) -> torch.device:
         raise ValueError(f"device={name} is no device torch knows: use auto, cpu or cuda") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={name} was asked for and torch sees no GPU here: use device=cpu")
+    if device.type not in ("cpu", "cuda", "mps", "xpu") or (device.type == "mps" and not torch.mps.is_available()):
+        raise ValueError(f"device={name} was asked for, which computes nothing here: use auto, cpu or cuda")
     return _numbered(device)
 
 

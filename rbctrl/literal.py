@@ -34,6 +34,20 @@ def to_instantiate(node: Mapping[str, object]) -> DictConfig:
     return OmegaConf.create(literal(literal(node)))
 
 
+def build(cfg: DictConfig, group: str) -> Any:  # noqa: ANN401
+    """The part that a group of a composed configuration describes.
+
+    Raises:
+        ValueError: a value is of another kind than its argument.
+        omegaconf.errors.OmegaConfBaseException: a value is missing, or an interpolation leads nowhere.
+        hydra.errors.InstantiationException: the part cannot be made.
+    """
+    from hydra.utils import instantiate
+
+    node = OmegaConf.to_container(cfg[group], resolve=True, throw_on_missing=True)
+    return instantiate(to_instantiate({group: node}), _convert_="all")[group]
+
+
 def quoted(text: str) -> str:
     """Text as the value of a word of Hydra's command line, key=value: nothing in it is grammar or interpolation.
 

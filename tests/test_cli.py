@@ -209,6 +209,7 @@ def test_skipped_inputs_are_named_and_make_the_status_non_zero(lab, capsys):
         (["controller.zetta=1"], "has no key 'zetta' (did you mean zeta?); its keys are zeta"),
         (["sed=1"], "there is no group or key 'sed' (did you mean seed"),
         (["+controller.zetta=1"], "controller: Method has no argument 'zetta' (did you mean zeta?)"),
+        (["controller.zeta=null", "controller=null"], "a group takes the name of one of its options, group=option"),
         (["controller.zeta=-1"], "controller: zeta is at least 0, got -1"),
         (["controller=custom"], "controller._target_ has no default: add controller._target_=..."),
         (["controller=rbctrl_stub_lab.Other"], "is controller=custom controller._target_=rbctrl_stub_lab.Other"),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from rbctrl.attention.base import Attention
 from rbctrl.attention.branches import PLAIN, Rule, branches, mixed, shares, style_kinds
-from rbctrl.attention.sites import Site, find_sites, select
+from rbctrl.attention.sites import Site, find_sites, patterns, select
 from rbctrl.attention.tokens import averaged, join, split
 
 Tokens = Tensor | tuple[Tensor, list[Tensor]]  # of a condition; the second is what an IP-Adapter makes of it
@@ -60,7 +60,7 @@ class AFA(Attention):
     where: tuple[str, ...] = ("*",)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "where", (self.where,) if isinstance(self.where, str) else tuple(self.where))
+        object.__setattr__(self, "where", patterns(self.where))
         object.__setattr__(self, "style", self.style if isinstance(self.style, str) else _images(self.style))
         if self.style_weights is not None:
             object.__setattr__(self, "style_weights", _numbers(self.style_weights))

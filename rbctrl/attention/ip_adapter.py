@@ -16,7 +16,7 @@ from torch import nn
 
 from rbctrl.attention.base import Attention, check_one_style, references
 from rbctrl.attention.scope import installed
-from rbctrl.attention.sites import Site, find_sites, select
+from rbctrl.attention.sites import Site, find_sites, patterns, select
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class IPAdapter(Attention):
 
     def __post_init__(self) -> None:
         check_one_style(self.style)
-        object.__setattr__(self, "where", (self.where,) if isinstance(self.where, str) else tuple(self.where))
+        object.__setattr__(self, "where", patterns(self.where))
         for name, value in {"scale": self.scale, "neg_content_scale": self.neg_content_scale}.items():
             if not value >= 0:
                 raise ValueError(f"attention.{name} must not be negative, got {value}")

@@ -47,6 +47,21 @@ def find_sites(network: nn.Module) -> list[Site]:
     return found
 
 
+def patterns(where: object) -> tuple[str, ...]:
+    """Patterns of names of blocks, from one or several.
+
+    Raises:
+        ValueError: there is none, or one is no text.
+    """
+    found = (where,) if isinstance(where, str) else tuple(where) if isinstance(where, Sequence) else ()
+    if not found or not all(isinstance(pattern, str) for pattern in found):
+        raise ValueError(
+            f"attention.where is a list of patterns of names of blocks, got {where!r}: ['*'] is all of them, and "
+            "attention=none is none of them"
+        )
+    return found
+
+
 def select(sites: Sequence[Site], where: Sequence[str]) -> list[Site]:
     """Those whose name fits one of the patterns, with * for any part: "*" is all, "up_blocks.*" the second half.
 

@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from itertools import islice
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from rbctrl.commands.errors import report_error
 from rbctrl.commands.run import compose
 from rbctrl.data.base import Item
+from rbctrl.literal import build
 from rbctrl.testing.report import as_text
 
 N_IMAGES = 4
@@ -53,7 +53,7 @@ def _of(group: str, settings: Mapping[str, object]) -> dict[str, object]:
 
 def _images(cfg: DictConfig) -> list[Item]:
     """The first items of the data, as many as agree with the first in their shapes."""
-    items = list(islice((item for item in instantiate(cfg.data, _convert_="all").items()), N_IMAGES))
+    items = list(islice((item for item in build(cfg, "data").items()), N_IMAGES))
     items = [item for item in items if item.image is not None]
     if not items:
         raise ValueError("this data has no true images to denoise: use data=folder data.path=...")
@@ -64,7 +64,7 @@ def _settings(args: Sequence[str]) -> tuple[list[str], dict[str, object]]:
     words = [word for word in args if not word.startswith("-")]
     settings: dict[str, object] = {}
     for flag in args:
-        if re.fullmatch(r"--shape=\d+(,\d+)*", flag):
+        if re.fullmatch(r"--shape=[1-9]\d*(,[1-9]\d*)*", flag):
             settings["shape"] = tuple(map(int, flag.partition("=")[2].split(",")))
         elif flag.startswith("-"):
             raise ValueError(f"rbctrl check takes --shape=C,H,W and key=value, got {flag!r}")
@@ -88,9 +88,15 @@ def expand(words: Sequence[str]) -> list[str]:
 
 
 def _passes(group: str, cfg: DictConfig, settings: Mapping[str, object]) -> bool:
-    where = f"{group} {OmegaConf.select(cfg, f'{group}._target_', default='')}: "
+    target = None if OmegaConf.is_missing(cfg[group], "_target_") else cfg[group].get("_target_")
+    where = f"{group} {target}: " if target else ""
     try:
-        measured = _suite(group)(instantiate(cfg[group], _convert_="all"), **settings)
+        part = build(cfg, group)
+    except Exception as error:
+        report_error(error, where)
+        return False
+    try:
+        measured = _suite(group)(part, **settings)
     except AssertionError as failure:
         if measured := getattr(failure, "report", None):
             print(as_text(measured))

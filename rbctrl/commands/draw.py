@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from rbctrl.commands.run import compose
 from rbctrl.data.base import Data
+from rbctrl.literal import build
 from rbctrl.operators.stored import Draws, draw_item, kind_of, save_draws
 from rbctrl.versions import versions
 
@@ -30,7 +30,7 @@ def run(args: list[str]) -> int:
     """
     words, file = _split(args)
     cfg = compose(words)
-    data = instantiate(cfg.data, _convert_="all")
+    data = build(cfg, "data")
     made = draw(cfg, data, words)
     save_draws(file, made)
     for problem in data.skipped:
@@ -41,7 +41,7 @@ def run(args: list[str]) -> int:
 
 def draw(cfg: DictConfig, data: Data, words: Sequence[str]) -> Draws:
     """What cfg.operator draws for the items of the data and cfg.seed."""
-    operator = instantiate(cfg.operator, _convert_="all")
+    operator = build(cfg, "operator")
     values = {}
     for item in data.items():
         shape = item.y.shape if item.image is None else item.image.shape

@@ -143,6 +143,15 @@ def _composition(error: HydraException) -> str:
     several = re.match(r"Ambiguous value for argument '(.+?)' 1\.|Sweep parameters '(.+?)' requires", text)
     if several:
         return f"{several[1] or several[2]!r} has several values: add -m to run all of them, or write [a,b] for a list"
+    if "Config group override must be a string or a list" in text:
+        return (
+            "a group takes the name of one of its options, group=option (rbctrl list shows them), and no number or null"
+        )
+    preset = re.match(r"In '(\S+)': Could not override '(\S+)'\. No match in the defaults list", text)
+    if preset:
+        name = preset[1].replace("/", "=", 1)
+        group = preset[2].partition("/")[0]
+        return f"{name} sets {preset[2]}, which the chosen {group} does not have: leave {name} or {group}=... out"
     unmatched = re.match(r"Could not override '(\w+)'\. No match in the defaults list.* use (\+\S+)", text)
     if unmatched:
         return f"{unmatched[1]} is not part of the defaults: write {unmatched[2]}"

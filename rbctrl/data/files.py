@@ -28,7 +28,7 @@ def read_image(path: Path) -> Tensor:
     Raises:
         Unreadable: the file is no image, is damaged, or its white level is unknown.
     """
-    photo = _decode(path)
+    photo = decode(path)
     if photo.mode[0] in "IF":
         return _from_deep_gray(photo)
     if photo.has_transparency_data:
@@ -45,7 +45,8 @@ def read_picture(path: str | Path, setting: str) -> Tensor:
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise FileNotFoundError(f"there is no picture {str(path)!r} ({setting})")
+        kind = " but a folder: name a file in it" if file.is_dir() and str(path) else ""
+        raise FileNotFoundError(f"there is no picture {str(path)!r} ({setting}){kind}")
     try:
         return read_image(file)
     except Unreadable as error:
@@ -83,11 +84,18 @@ def square(image: Tensor, size: int) -> Tensor:
     return small[0].clamp(-1, 1)
 
 
-def _decode(path: Path) -> Image.Image:
+def decode(path: Path) -> Image.Image:
+    """An image file as Pillow has it, upright.
+
+    Raises:
+        Unreadable: the file is no image, or is damaged.
+    """
     try:
         with Image.open(path) as photo:
             photo.load()
             return ImageOps.exif_transpose(photo)
+    except Image.DecompressionBombError as error:
+        raise Unreadable(f"is larger than Pillow reads ({error}): reduce it first") from error
     except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
         raise Unreadable(f"cannot be decoded as an image ({type(error).__name__}: {error})") from error
 

@@ -21,12 +21,11 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
 from rbctrl.operators.base import LinearOperator
-from rbctrl.operators.common import Boundary, check_boundary, damped_inverse, image_sides, with_buffers
+from rbctrl.operators.common import Boundary, check_boundary, damped_inverse, image_sides, read_grey, with_buffers
 from rbctrl.operators.motion import motion_kernel
 from rbctrl.operators.stored import read_draws
 from rbctrl.operators.torus import fold, multiply, on_torus, smooth
@@ -224,9 +223,14 @@ def _read_kernel(path: str | Path) -> np.ndarray:
     if not Path(path).is_file():
         raise FileNotFoundError(f"KernelBlur: there is no file {str(path)!r}")
     if Path(path).suffix == ".npy":
-        return np.asarray(np.load(path), np.float64)
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("L"), np.float64) / 255
+        try:
+            kernel = np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise ValueError(f"KernelBlur: {str(path)!r} is no array of numbers ({error})") from error
+        if kernel.dtype.kind not in "fiub":
+            raise ValueError(f"KernelBlur: {str(path)!r} holds {kernel.dtype}, and a kernel is of real numbers")
+        return kernel.astype(np.float64)
+    return read_grey(path, "KernelBlur").astype(np.float64) / 255
 
 
 def _check_kernel(kernel: np.ndarray) -> np.ndarray:

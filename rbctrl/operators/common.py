@@ -8,11 +8,14 @@ rounding is then amplified to 1e-3 at most, and fp32 and fp64 runs invert the sa
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from rbctrl.data.files import Unreadable, decode
 from rbctrl.operators.base import Operator
 
 Boundary = Literal["reflect", "circular", "zero"]
@@ -42,6 +45,18 @@ def image_sides(shape: tuple[int, ...], owner: object) -> tuple[int, int]:
             "use operator=matrix or identity"
         )
     return shape[1], shape[2]
+
+
+def read_grey(path: str | Path, owner: str) -> np.ndarray:
+    """An image file in levels from 0 to 255, [H, W].
+
+    Raises:
+        ValueError: it is no image, or is damaged.
+    """
+    try:
+        return np.asarray(decode(Path(path)).convert("L"))
+    except Unreadable as error:
+        raise ValueError(f"{owner}: {str(path)!r} {error}") from error
 
 
 def straight_through(value: Tensor, smooth: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from rbctrl.operators.common import read_grey
 from rbctrl.operators.inpainting import Mask
 
 
@@ -18,6 +18,7 @@ class MaskFile(Mask):
 
     Raises:
         FileNotFoundError: there is no such file.
+        ValueError: it is no image, or dark everywhere.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -25,8 +26,9 @@ class MaskFile(Mask):
         if not Path(path).is_file():
             raise FileNotFoundError(f"MaskFile: there is no file {str(path)!r}")
         self.path = str(path)
-        with Image.open(path) as picture:
-            self._missing = np.asarray(picture.convert("L")) < 128
+        self._missing = np.asarray(read_grey(path, "MaskFile")) < 128
+        if self._missing.all():
+            raise ValueError(f"MaskFile: {self.path!r} observes nothing: white is observed, and no pixel is")
 
     def missing(self, generator: np.random.Generator, height: int, width: int) -> np.ndarray:
         """The dark pixels of the file, if it fits."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rbctrl.operators.base import LinearOperator
 from rbctrl.operators.svd import SVD, decompose_rows, dense
+from rbctrl.rng import ImageRNG
 
 
 class Matrix(LinearOperator):
@@ -32,6 +33,19 @@ class Matrix(LinearOperator):
         self.register_buffer("vectors", vectors)
         for name, factor in zip(("u", "s", "left", "right"), decompose_rows(matrix, 1e-6)):
             self.register_buffer(name, factor)
+
+    def draw(self, rng: ImageRNG, shape: tuple[int, ...]) -> Matrix:
+        """Itself.
+
+        Raises:
+            ValueError: states are no vectors [D].
+        """
+        if tuple(shape) != (self.matrix.shape[1],):
+            raise ValueError(
+                f"operator=matrix measures vectors [{self.matrix.shape[1]}] and not states of shape {list(shape)}: "
+                "take data=gmm, a matrix of other width, or another operator"
+            )
+        return self
 
     def forward(self, image: Tensor) -> Tensor:
         return image @ self.matrix.T.to(image)

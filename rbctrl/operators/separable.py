@@ -251,4 +251,6 @@ def _stride(n: int, factor: int, owner: object) -> int:
 
 
 def _enlarged(shape: tuple[int, ...], factor: int) -> tuple[int, ...]:
+    if len(shape) != 3:
+        raise ValueError(f"a measurement of reduced images is [C, h, w], and this one is {list(shape)}")
     return (*shape[:-2], factor * shape[-2], factor * shape[-1])

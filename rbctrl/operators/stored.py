@@ -104,7 +104,7 @@ def read_draws(file: str | Path, operator: Operator) -> Draws:
         with np.load(file, allow_pickle=False) as saved:
             values = {str(item): saved[f"value_{k}"] for k, item in enumerate(saved["items"])}
             draws = Draws(str(saved["kind"]), values, json.loads(str(saved["provenance"])), str(file))
-    except (KeyError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{name}: {str(file)!r} is not a file that rbctrl draw wrote ({error})") from error
     if draws.kind != kind:
         raise ValueError(f"{name} draws a {kind} per image, and {str(file)!r} holds one {draws.kind} per image")

@@ -72,7 +72,10 @@ class PromptedPrior(Prior):
         if not prompted:
             return _WAITS if self._waits else None
         if self._embed_rows is None:
-            return super().check_item(prompted, references)
+            return (
+                "this prior has one prompt for all, and the items of this data have a prompt each: "
+                "prior.embeddings=null, or other data"
+            )
         return lacking(self.attention.images, references)
 
     def bind(self, prompts: Sequence[str], references: Mapping[str, Tensor]) -> PromptedPrior:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rbctrl.attention import Attention, NoAttention
-from rbctrl.attention.base import of_items
+from rbctrl.attention.base import of_items, setting
 from rbctrl.codecs.convolutional import ConvCodec
 from rbctrl.data.base import Item
 from rbctrl.data.files import read_picture, square
@@ -58,10 +58,15 @@ def shapes(
         compile: torch.compile for the denoiser (`rbctrl.priors.compiled`).
 
     Raises:
-        ValueError: a word that the world does not know.
+        ValueError: a word that the world does not know, or an attention that needs an IP-Adapter.
     """
     for text in (prompt, negative_prompt):
         parse(text)
+    if attention is not None and attention.needs_adapter:
+        raise ValueError(
+            f"attention={type(attention).__name__} is of U-Nets with an IP-Adapter (prior=sdxl, sd15), and the shapes "
+            "prior was trained with image tokens: attention=concat or afa shows it the same image"
+        )
     path, descriptor = _weights(weights, "shapes"), _weights(descriptor_weights, "shapes_descriptor")
     attention = NoAttention() if attention is None else attention
     denoiser = NetworkPrior(
@@ -154,4 +159,4 @@ class _Reader:
 
 def _picture(kind: str, place: str) -> Tensor:
     """[1, 3, SIDE, SIDE], the centre of a file."""
-    return square(read_picture(place, f"attention.{kind}"), SIDE)[None]
+    return square(read_picture(place, setting(kind)), SIDE)[None]

@@ -156,7 +156,8 @@ class StableCascade:
             fingerprint=self._fingerprint,
         )
         files = (*self.source.files(), *required(self.attention.images))
-        prior = PromptedPrior(denoiser, partial(self._embed, texts), guidance, files, self.attention, embed_rows)
+        rows = embed_rows if self.texts.embeddings is None else None
+        prior = PromptedPrior(denoiser, partial(self._embed, texts), guidance, files, self.attention, rows)
         prior.budget = self.memory.budget
         return prior
 

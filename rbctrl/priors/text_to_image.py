@@ -119,7 +119,8 @@ class TextToImage:
         adapter = None if self.ip_adapter is None else encoders(self.ip_adapter.source)
         less = cache(self._subtracted)
         embed, embed_rows = partial(self._embed, reading[0], less), partial(self._embed_rows, reading[1], less, adapter)
-        prior = kind(denoiser, embed, self.guidance, self._files(), self.attention, embed_rows)
+        rows = embed_rows if self.texts.embeddings is None else None
+        prior = kind(denoiser, embed, self.guidance, self._files(), self.attention, rows)
         prior.budget = self._saving.budget
         return prior
 
