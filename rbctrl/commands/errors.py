@@ -56,6 +56,8 @@ def sentence(error: Exception) -> str:
 
 def explain(error: BaseException) -> str | None:
     """One sentence on an error that a user can cause and mend; None for any other."""
+    if "Config group override must be a string or a list" in str(error):  # Hydra does not say of which
+        return "a group takes the name of one of its options, group=option (rbctrl list shows them), no number or null"
     if isinstance(error, InstantiationException):
         return _instantiation(error)
     if isinstance(error, MissingConfigException):
@@ -143,10 +145,6 @@ def _composition(error: HydraException) -> str:
     several = re.match(r"Ambiguous value for argument '(.+?)' 1\.|Sweep parameters '(.+?)' requires", text)
     if several:
         return f"{several[1] or several[2]!r} has several values: add -m to run all of them, or write [a,b] for a list"
-    if "Config group override must be a string or a list" in text:
-        return (
-            "a group takes the name of one of its options, group=option (rbctrl list shows them), and no number or null"
-        )
     preset = re.match(r"In '(\S+)': Could not override '(\S+)'\. No match in the defaults list", text)
     if preset:
         name = preset[1].replace("/", "=", 1)
