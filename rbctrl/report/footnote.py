@@ -10,7 +10,7 @@ from pathlib import Path
 from rbctrl.report.runs import Row, RunFolder
 from rbctrl.report.text import number
 
-_NOT_SPLIT = ("_target_",)
+_NOT_SPLIT = ("_target_", "prior")  # the law of data that are drawn is the prior's, which the record has
 _EVALUATIONS = {
     "nfe": "network evaluations",
     "vjp": "VJPs",
@@ -42,7 +42,7 @@ def _split(runs: Sequence[RunFolder]) -> str:
     found = []
     for run in runs:
         settings = {n.removeprefix("data."): v for n, v in run.settings.items() if n.startswith("data.")}
-        shown = [f"{n} {v}" for n, v in settings.items() if v is not None and n not in _NOT_SPLIT]
+        shown = [f"{n} {v}" for n, v in settings.items() if v is not None and n.split(".")[0] not in _NOT_SPLIT]
         found.append(f"data {run.choices.get('data', '?')}" + (f" ({', '.join(shown)})" if shown else ""))
     return " and ".join(dict.fromkeys(found)) if found else ""
 

@@ -1,5 +1,6 @@
 import pytest
 from made_runs import made_run
+from omegaconf import OmegaConf
 
 from rbctrl.report import report
 
@@ -21,6 +22,15 @@ def test_several_machines_and_commits_are_all_named(tmp_path):
         made_run(tmp_path / str(k), {"a": 1.0}, seed=k, versions=VERSIONS | {"commit": commit})
     note = report([tmp_path]).footnote
     assert "commit aaaaaaaaaaaa" in note and "commit bbbbbbbbbbbb-dirty" in note
+
+
+def test_of_data_that_a_prior_draws_the_law_is_not_spelled_out(tmp_path):
+    made_run(tmp_path / "0", {"a": 1.0})
+    file = tmp_path / "0" / "config.yaml"
+    record = OmegaConf.load(file)
+    record.config.data.prior = {"_target_": "Mixture", "weights": [0.5, 0.5]}
+    OmegaConf.save(record, file)
+    assert "data folder (path photos);" in report([tmp_path]).footnote
 
 
 @pytest.mark.parametrize("content", ["", "{", None])
