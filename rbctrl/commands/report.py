@@ -43,9 +43,10 @@ def run(args: list[str]) -> int:
     made = report(folders, given.by, given.metric, given.sample, against, given.select, given.on)
     out = folders[0] if given.out is None else given.out
     page = made.save(out)
-    print(made.to_text())
+    written = _write(made, given, out, shlex.join(["rbctrl", "report", *args]))
+    print(made.to_text())  # only now: `rbctrl report ... | head` ends at the first lines
     print(page if made.grid is None else page.with_name("grid.png"))
-    _write(made, given, out, shlex.join(["rbctrl", "report", *args]))
+    print(*written, sep="\n")
     return 0
 
 
@@ -100,20 +101,19 @@ def _parser() -> Parser:
     return parser
 
 
-def _write(made: Report, given: argparse.Namespace, out: Path, command: str) -> None:
+def _write(made: Report, given: argparse.Namespace, out: Path, command: str) -> list[Path]:
     from rbctrl.report.publish import latex_table, publish
 
-    title = f"Report on {' '.join(given.folders)}"
-    print(publish(made, out, title, command))
+    written = [publish(made, out, f"Report on {' '.join(given.folders)}", command)]
     for file in (given.csv, given.latex):
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
+            written.append(file)
     if given.csv is not None:
         made.table.to_csv(given.csv, index=False)
-        print(given.csv)
     if given.latex is not None:
         given.latex.write_text(latex_table(made, given.latex.stem, command), encoding="utf-8")
-        print(given.latex)
+    return written
 
 
 def _settings(words: Sequence[str]) -> dict[str, str]:
