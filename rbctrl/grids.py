@@ -15,6 +15,8 @@ from torch import Tensor
 
 from rbctrl.schedules import NoiseSchedule
 
+MAX_STEPS = 100_000  # a step is at least one evaluation of a network
+
 
 class TimeGrid(ABC):
     """How the steps are spread over [0, 1]."""
@@ -152,10 +154,12 @@ def check_times(times: Tensor) -> Tensor:
     """The times, if a sampler can run them.
 
     Raises:
-        ValueError: fewer than two times, a time outside [0, 1], or two equal times in a row.
+        ValueError: fewer than two times or too many, a time outside [0, 1], or two equal times in a row.
     """
     if times.ndim != 1 or len(times) < 2:
         raise ValueError(f"a time grid has at least two times (n_steps >= 1), got {len(times)}")
+    if len(times) > MAX_STEPS + 1:
+        raise ValueError(f"n_steps is {len(times) - 1}, and each step evaluates the prior: take {MAX_STEPS} at most")
     if not ((times >= 0) & (times <= 1 + 1e-12)).all():
         raise ValueError(
             f"times must lie in [0, 1], got {float(times.min()):.4g} to {float(times.max()):.4g}: "

@@ -98,3 +98,8 @@ def test_impossible_equal_alpha_grids_are_refused():
         EqualAlpha(matched=(0.0, 1.0)).times(FALLING, 2)
     with pytest.raises(ValueError, match="tail"):
         EqualAlpha(tail=1.5)
+
+
+def test_more_steps_than_anybody_waits_for_are_refused():
+    with pytest.raises(ValueError, match="n_steps is 200000, and each step evaluates the prior: take 100000 at most"):
+        check_times(torch.linspace(1, 0, 200_001, dtype=torch.float64))

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rbctrl.commands.run import compose
 from rbctrl.data.base import Data
+from rbctrl.kinds import check_kinds
 from rbctrl.literal import build
 from rbctrl.operators.stored import Draws, draw_item, kind_of, save_draws
 from rbctrl.versions import versions
@@ -30,6 +31,7 @@ def run(args: list[str]) -> int:
     """
     words, file = _split(args)
     cfg = compose(words)
+    check_kinds({"_target_": cfg._target_, "seed": cfg.seed})
     data = build(cfg, "data")
     made = draw(cfg, data, words)
     save_draws(file, made)

@@ -10,11 +10,13 @@ folder, or to --out. Examples:
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
+from rbctrl.commands.groups import nearest
 from rbctrl.commands.latest import OUTPUTS, follow
 
 if TYPE_CHECKING:
@@ -25,6 +27,10 @@ class Parser(argparse.ArgumentParser):
     """Raises what argparse would print before it exits."""
 
     def error(self, message: str) -> NoReturn:
+        unknown = re.match(r"unrecognized arguments: (--?[\w-]+)", message)
+        if unknown:
+            known = [flag for flag in self._option_string_actions if flag.startswith("--")]
+            message = f"there is no option {unknown[1]}{nearest(unknown[1], known)}; --help shows what there is"
         raise ValueError(f"{self.prog}: {message}")
 
 

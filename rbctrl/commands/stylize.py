@@ -67,6 +67,8 @@ def words(given: argparse.Namespace) -> list[str]:
             raise ValueError(f"rbctrl stylize sets {key} itself, by {option}: leave {key}=... out")
     pictures = _pictures(given)
     first = [_first(word) for word in own]
+    if "experiment" in keys:
+        Composed.of(first).check_preset()
     composed = Composed.of([*first, *_problem(given)])
     made = [*_problem(given), *composed.defaults(), *composed.references(given)]
     made += [*composed.between(given), *composed.descriptor(given.descriptor, keys), *composed.size(given.size)]
@@ -173,6 +175,20 @@ class Composed:
         """Side of the image: as asked for, as a preset says, as the prior was trained; else that of the reference."""
         pixels = self.cfg.data.size or TRAINED_AT.get(self.choices["prior"]) if pixels is None else pixels
         return [] if pixels is None else [f"data.size={pixels}", "+data.enlarge=true"]
+
+    def check_preset(self) -> None:
+        """Whether a preset leaves the problem open, or poses one of style.
+
+        Raises:
+            ValueError: it measures something else.
+        """
+        operator = self.choices["operator"]
+        stylizes = str(self.cfg.operator.get("_target_")).endswith((".Style", ".Parallel"))
+        if operator != default_option("operator") and not stylizes:
+            raise ValueError(
+                f"experiment={self.choices['experiment']} poses a problem of its own, operator={operator}: take a "
+                "preset of stylization (rbctrl list experiment), or name what it sets, such as controller=..."
+            )
 
     def check_weights(self) -> None:
         """Whether the descriptors' files are there; what has no ending is a folder, or a repository of the hub.

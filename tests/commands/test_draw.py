@@ -61,3 +61,8 @@ def test_an_image_that_cannot_be_read_is_named_and_the_others_are_drawn(tmp_path
     assert main(["draw", "operator=inpaint_random", "data=folder", "data.path=in", "--out=masks.npz"]) == 1
     assert "bad.png" in capsys.readouterr().err
     assert set(read_draws("masks.npz", RandomMask(0.8)).values) == {"good.png"}
+
+
+def test_a_seed_that_is_none_is_refused(tmp_path, capsys):
+    assert main(["draw", "operator=inpaint_random", "data=photos", "seed=abc", f"--out={tmp_path}/m.npz"]) == 1
+    assert "seed has to be a whole number, got 'abc'" in capsys.readouterr().err and not list(tmp_path.iterdir())

@@ -195,6 +195,15 @@ def test_a_preset_keeps_what_it_chooses():
             "attention=concat takes one style, and",
         ),
         (["prior=shapes", "--prompt", "x", *STYLE, "--style-weights", "1", "2"], "each of the 1 pictures of --style"),
+        (["prior=shapes", "--prompt", "x", "--sytle=b.png"], "no option --sytle (did you mean --style"),
+        (
+            ["experiment=gaussian_truth", "prior=shapes", "--prompt", "x"],
+            "experiment=gaussian_truth poses a problem of its own, operator=inpaint_random",
+        ),
+        (
+            ["experiment=ffhq_sr4_dps", "prior=shapes", "--prompt", "x"],
+            "sets prior/schedule, which the chosen prior does",
+        ),
         (["prior=sd16", "--prompt", "x"], "prior has no option 'sd16'"),
         (["prior=sd15", "--prompt", "x", "--descriptor=gram", "prior.model=/none"], "no weights at /none: it is publ"),
         (["prior=sd15", "--prompt", "x", "--descriptor=csd", "prior.model=sd"], "csd.bin holds more than tensors"),
