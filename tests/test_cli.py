@@ -12,6 +12,7 @@ import pytest
 
 from rbctrl.cli import CONF_DIR, load_experiment, main
 from rbctrl.commands.check import expand
+from rbctrl.commands.errors import explain
 from rbctrl.commands.groups import groups, nearest, summary
 from rbctrl.commands.help import EXAMPLES
 from rbctrl.commands.run import compose
@@ -193,6 +194,14 @@ def test_sweep_with_an_impossible_cell_starts_no_cell(lab, capsys):
     sentence = fails(capsys, "-m", "controller=method,other", "controller.zeta=2")
     assert "controller (rbctrl_stub_lab.Other) has no key 'zeta'" in sentence
     assert not list(Path("outputs").glob("first/*/record.txt"))
+
+
+def test_what_wandb_refuses_is_one_sentence():
+    refused = type("UsageError", (Exception,), {"__module__": "wandb.errors.errors"})("No API key configured.")
+    assert explain(refused) == (
+        "logger=wandb: No API key configured.; WANDB_MODE=offline needs no account, and logger=csv no wandb"
+    )
+    assert explain(type("UsageError", (Exception,), {})("No API key configured.")) is None
 
 
 def test_skipped_inputs_are_named_and_make_the_status_non_zero(lab, capsys):

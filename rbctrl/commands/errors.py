@@ -78,6 +78,8 @@ def explain(error: BaseException) -> str | None:
         return _import(error)
     if "No working C++ compiler found" in str(error):  # inductor's, in wrappers of dynamo
         return "torch.compile found no C++ compiler: install g++, name one in CXX, or do without (prior.compile=false)"
+    if type(error).__module__.startswith("wandb.errors"):  # no account, no network, no such project
+        return _flat(f"logger=wandb: {error}; WANDB_MODE=offline needs no account, and logger=csv no wandb")
     if isinstance(error, (ValueError, TypeError)) and _deliberate(error):
         return _flat(str(error))
     return None
