@@ -132,7 +132,7 @@ class Experiment:
         wanted = self.attention
         if wanted is not None and wanted.active and getattr(self.prior, "attention", None) != wanted:
             raise ValueError(
-                f"attention={type(wanted).__name__} has nothing to act on: {type(self.prior).__name__} attends to no "
+                f"{type(wanted).__name__} has nothing to act on: {type(self.prior).__name__} attends to no "
                 "images; use prior=cascade, sdxl, sd15 or shapes, or attention=none"
             )
 

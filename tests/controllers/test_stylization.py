@@ -232,7 +232,7 @@ def test_an_attention_without_a_network_that_takes_it_is_refused():
     from rbctrl.commands.run import compose
 
     with pytest.raises(
-        Exception, match="AFA has nothing to act on: .* use prior=cascade, sdxl or sd15, or attention=none"
+        Exception, match="AFA has nothing to act on: .* use prior=cascade, sdxl, sd15 or shapes, or attention=none"
     ):
         instantiate(compose(["attention=afa", "attention.style=style.png"]), _convert_="all")
     cfg = compose(

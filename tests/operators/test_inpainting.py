@@ -70,11 +70,14 @@ def test_mask_file_observes_white_and_is_oriented_as_the_image(tmp_path, make_rn
 
 
 def test_mask_file_errors_name_the_file(tmp_path, make_rng) -> None:
-    Image.fromarray(np.zeros((4, 6), np.uint8)).save(tmp_path / "mask.png")
+    Image.fromarray(np.full((4, 6), 255, np.uint8)).save(tmp_path / "mask.png")
     with pytest.raises(ValueError, match=r"mask\.png.*4 x 6 .*images are 6 x 4.*resize"):
         MaskFile(tmp_path / "mask.png").draw(make_rng(1), (3, 6, 4))
     with pytest.raises(FileNotFoundError, match=r"gone\.png"):
         MaskFile(tmp_path / "gone.png")
+    Image.fromarray(np.zeros((6, 4), np.uint8)).save(tmp_path / "black.png")
+    with pytest.raises(ValueError, match=r"black\.png' observes nothing: white is observed"):
+        MaskFile(tmp_path / "black.png").draw(make_rng(1), (3, 6, 4))
 
 
 def test_an_item_keeps_its_mask_in_any_batch(make_rng) -> None:
