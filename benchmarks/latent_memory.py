@@ -156,7 +156,8 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     given = arguments()
-    device, checkpoint = pick_device(given.device), not given.no_checkpoint
+    counts, checkpoint = given.device == "meta", not given.no_checkpoint
+    device = torch.device("meta") if counts else pick_device(given.device)
     memory = Memory(given.precision, checkpoint=checkpoint, vae_checkpoint=checkpoint)
     made = prior(memory, given.tiny, device)
     settings = {"size": given.size, "batch": given.batch, "precision": given.precision, "checkpoint": checkpoint}
@@ -165,7 +166,7 @@ def main() -> None:
         if name not in options("controller"):
             print(f"{name}: not there in this version")
             continue
-        row = (counted if device.type == "meta" else measured)(made, name, given, device)
+        row = (counted if counts else measured)(made, name, given, device)
         plain = row["peak_gib"] if name == "none" else plain
         ratio = {"peak_over_none": round(row["peak_gib"] / plain, 2)}
         rows.append({"controller": name} | settings | row | ratio | {"torch": torch.__version__})

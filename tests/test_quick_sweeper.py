@@ -160,15 +160,23 @@ LAUNCHERS = {  # the package that each needs, and words of its own
 }
 
 
+def end_joblib():
+    if "joblib" in sys.modules:
+        sys.modules["joblib"].externals.loky.get_reusable_executor().shutdown(wait=True)
+
+
 @pytest.fixture
-def ray_ends():
+def processes_of_its_own():
+    """joblib keeps its workers for the next call, in the folder where they began; Ray keeps its cluster."""
+    end_joblib()
     yield
+    end_joblib()
     if "ray" in sys.modules:
         sys.modules["ray"].shutdown()
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_ends")
+@pytest.mark.usefixtures("processes_of_its_own")
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_diverged_rows_and_cells_that_cannot_work_set_the_exit_status_under_any_launcher(
     launcher, tmp_path, monkeypatch, capfd
