@@ -57,12 +57,16 @@ def load_experiment(*overrides: str) -> Experiment:
 
     Raises:
         hydra.errors.HydraException: a group, option, key or argument that does not exist.
+        ValueError: a value is of another kind than its argument.
     """
     from hydra.utils import instantiate
+    from omegaconf import OmegaConf
 
     from rbctrl.commands.run import compose
+    from rbctrl.literal import to_instantiate
 
-    return instantiate(compose(overrides), _convert_="all")
+    cfg = OmegaConf.to_container(compose(overrides), resolve=True)
+    return instantiate(to_instantiate(cfg), _convert_="all")
 
 
 def _dispatch(args: list[str]) -> int:

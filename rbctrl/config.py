@@ -62,15 +62,16 @@ def build(group: str, option: str, overrides: Sequence[str] = ()) -> Any:  # noq
     """The object that `group=option` and further Hydra overrides build.
 
     Raises:
-        ValueError: the group has no such option.
+        ValueError: the group has no such option, or a value is of another kind than its argument.
     """
     from hydra import compose, initialize_config_dir
-    from hydra.utils import instantiate
+
+    from rbctrl import literal
 
     option_file(group, option)
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         config = compose(overrides=[f"+{group}={option}", *overrides])
-    return instantiate(config[group], _convert_="all")
+    return literal.build(config, group)
 
 
 def default_option(group: str) -> str:

@@ -35,17 +35,17 @@ def run(args: list[str]) -> int:
 
 
 def _score(folders: Sequence[Path], overrides: Sequence[str], batch_size: int, replace: bool) -> int:
-    from hydra.utils import instantiate
     from tqdm import tqdm
 
     from rbctrl.claims import Claimed
     from rbctrl.commands.errors import report_error
     from rbctrl.commands.run import compose
+    from rbctrl.literal import build
     from rbctrl.report.runs import find_runs
     from rbctrl.scoring import check_metrics, score_cell
 
     runs = [run for run in find_runs(folders) if run.rows]
-    metrics = instantiate(compose(overrides).metrics, _convert_="all")
+    metrics = build(compose(overrides), "metrics")
     check_metrics(metrics)
     failed = 0
     for run in tqdm(runs, unit="cell", leave=False, disable=None):

@@ -28,12 +28,11 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.utils import instantiate
 
 from rbctrl.commands.stylize_options import parse
 from rbctrl.config import CONF_DIR, default_option, option_file, options
 from rbctrl.data.files import read_picture
-from rbctrl.literal import quoted
+from rbctrl.literal import build, quoted
 from rbctrl.unwarned import unwarned
 
 # Sides of the images that priors were trained on, in pixels.
@@ -197,7 +196,7 @@ class Composed:
             FileNotFoundError: one is not.
         """
         with unwarned("rbctrl.descriptors"):  # the run says it
-            files = instantiate(self.cfg.operator, _convert_="all").files()
+            files = build(self.cfg, "operator").files()
         for file in files:
             if file.path.suffix and not file.present():
                 raise FileNotFoundError(f"{file.missing()}; --descriptor gram needs none")
@@ -210,7 +209,7 @@ class Composed:
         """
         side = self.cfg.data.size
         image = (3, side, side) if side else (3, *(length - length % 8 for length in reference[1:]))
-        seen = min(instantiate(self.cfg.prior, _convert_="all").codec.decoded_shape(image)[1:])
+        seen = min(build(self.cfg, "prior").codec.decoded_shape(image)[1:])
         return [f"{part}.size={seen}" for part in self.parts] if seen < min(image[1:]) else []
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rbctrl.config import CONF_DIR
+from rbctrl.literal import build
 from rbctrl.report.directions import KNOWN, Direction
 from rbctrl.reuse import build_experiment
 from rbctrl.tuning.guard import check_disjoint, contents
@@ -171,8 +171,7 @@ def tune(task: Task, on_trial: Callable[[Trial], None] | None = None) -> Tuned:
     metric, direction = task.metric.partition(":")[0], task.direction
     if metric not in cfg.metrics:
         raise ValueError(f"--metric {metric} is not measured: {', '.join(cfg.metrics)} are; metrics=... has others")
-    config, held_out = (OmegaConf.to_container(c, resolve=True) for c in (cfg, composed(task.held_out)[0]))
-    data, test_data = (instantiate(OmegaConf.create(node["data"]), _convert_="all") for node in (config, held_out))
+    data, test_data = (build(c, "data") for c in (cfg, composed(task.held_out)[0]))
     check_disjoint(data, test_data)
     space, default = task.space, _default(cfg, task.space)
     score = partial(_score, task)
